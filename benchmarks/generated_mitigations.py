@@ -23,7 +23,7 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import load_suite
 from equipoise.data.split_registry import content_hash
 from equipoise.data.splits import find_overlaps
-from equipoise.files import write_json
+from equipoise.files import read_json_lines, write_json
 from equipoise.generation.request_gate import request_gate
 from equipoise.judges.ensemble import default_judge
 from equipoise.models.base import OpenModel
@@ -136,8 +136,7 @@ def generated(folders: Sequence[Path], part: str, apart: Sequence[Sample]) -> li
     """Harmless rows of generated suites in one part, those left out that are related to a published row."""
     rows = []
     for folder in folders:
-        for line in (folder / f"{part}.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_json_lines(folder / f"{part}.jsonl"):
             if row["label"] == "harmless":
                 rows.append(Sample(row["id"], "generated", row["prompt"], "answer", cluster=row["cluster"]))
     return _unrelated(rows, apart)

@@ -36,7 +36,7 @@ from equipoise.generation.refusal_target import PROMPTS, find_refusal_target
 from equipoise.generation.request_judges import HarmlessnessGate, default_judges, held_out_judges
 from equipoise.generation.run import GenerationResult, GenerationRun, PromptSearch, RunLimits, balanced
 from equipoise.generation.seed_prompts import own_seeds
-from equipoise.generation.suite_folder import read_suite, write_suite
+from equipoise.generation.suite_folder import ATTEMPTS, read_attempts, read_suite, write_suite
 from equipoise.generation.transfer import measure_transfer
 from equipoise.generation.victims import OpenVictim
 from equipoise.generation.writer import SampledWriter, require_text_model
@@ -172,10 +172,27 @@ class GenerationBench:
         for method in self.results.get("methods", {}):
             accepted = _accepted(self.out / method)
             described = describe(accepted, self.writer, reference, self.victim, second)
+            described["all_harmless"] = self.unselected(self.out / method)
             methods = self.results["methods"]
             self.store(methods=methods | {method: methods[method] | described})
             prompts += [_sheet_row(prompt) for prompt in accepted]
         self.store(prompts=prompts)
+
+    def unselected(self, folder: Path) -> dict[str, Any]:
+        """Refusals of the victim among all attempts that the gate calls harmless, and among their seeds.
+
+        The victim refuses every accepted prompt, because an answered one is not accepted. This rate has no such choice
+        in it: the gate reads the request alone.
+        """
+        attempts = read_attempts(folder) if (folder / ATTEMPTS).exists() else []
+        replied = [prompt for prompt in attempts if prompt.reply]
+        labels = self.gate.labels([prompt.text for prompt in replied]) if replied else []
+        harmless = [prompt for prompt, label in zip(replied, labels, strict=True) if label == "harmless"]
+        seeds = list(dict.fromkeys(prompt.seed.text for prompt in harmless))
+        refused = [prompt.refused for prompt in harmless]
+        rate = Rate.of(refused.count(True), len(refused) - refused.count(None), refused.count(None))
+        verdicts = [verdict for _, verdict in self.victim.replies(seeds)] if seeds else []
+        return {"generated": vars(rate), "seeds": vars(Rate.of_refusals(verdicts))}
 
 
 def measure_speed(victim: OpenVictim, candidates: int, rounds: int = 3) -> dict[str, Any]:
@@ -279,9 +296,10 @@ def render(results: Mapping[str, Any]) -> list[str]:
         lines += [
             "",
             "| search | hours | attempts | accepted | an hour | refused by the victim: prompts / seeds "
+            "| of all attempts that the gate calls harmless: prompts / seeds "
             f"| by a second adapter ({results.get('second') or 'none'}): prompts / seeds "
             "| perplexity, of PHTest's | held-out judge: not harmful / harmless |",
-            "|---|---:|---:|---:|---:|---|---|---:|---|",
+            "|---|---:|---:|---:|---:|---|---|---|---:|---|",
         ]
         lines += [_line(name, row) for name, row in results["methods"].items()]
         reference = results.get("reference")
@@ -299,15 +317,15 @@ def render(results: Mapping[str, Any]) -> list[str]:
 
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
-    models = {part["model"]: part for part in row.get("transfer", ())}
-    transfer = [
-        f"{_share(models[model]['generated'])} / {_share(models[model]['seeds'])}" if model in models else "-"
-        for model in ("victim", "second")
+    rates = {part["model"]: part for part in row.get("transfer", ())} | {"all": row.get("all_harmless")}
+    refused = [
+        f"{_share(rates[name]['generated'])} / {_share(rates[name]['seeds'])}" if rates.get(name) else "-"
+        for name in ("victim", "all", "second")
     ]
     ratio = "-" if row.get("perplexity_ratio") is None else f"{row['perplexity_ratio']:.2f}"
     hour = "-" if row["per_hour"] is None else f"{row['per_hour']:.1f}"
     judged = " / ".join(_share(row[key]) for key in ("not_harmful", "harmless")) if "harmless" in row else "-"
-    cells = [name, f"{row['seconds'] / 3600:.2f}", row["attempts"], row["accepted"], hour, *transfer, ratio, judged]
+    cells = [name, f"{row['seconds'] / 3600:.2f}", row["attempts"], row["accepted"], hour, *refused, ratio, judged]
     return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -20,7 +20,7 @@ from equipoise.errors import (
     UsageError,
     out_of_memory,
 )
-from equipoise.files import folder_hash, write_json, write_whole
+from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
 
 
 @given(st.text() | st.binary())
@@ -151,3 +151,10 @@ def test_an_error_of_memory_is_known_by_its_name() -> None:
 def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
     write_whole(tmp_path / ("n" * 255), "whole")
     assert [(len(file.name), file.read_text()) for file in tmp_path.iterdir()] == [(255, "whole")]
+
+
+def test_only_line_feeds_end_a_line_of_json(tmp_path: Path) -> None:
+    values = [{"text": "one\u2028two\x85three\x0bfour"}, [1], "five\u2029"]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n\n", encoding="utf-8")
+    assert read_json_lines(file) == values

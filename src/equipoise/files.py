@@ -82,6 +82,16 @@ def write_json(path: Path, document: Any) -> None:
     write_whole(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a file with one JSON document a line; empty lines are left out.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or a line is no JSON.
+    """
+    # Only line feeds end a line: JSON strings may hold the other separators that splitlines() knows, such as U+2028.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
 def folder_hash(folder: Path, *, deep: bool = False) -> str:
     """`sha256:` over names and bytes of a model folder's weight files and settings.
 

@@ -12,7 +12,7 @@ from equipoise.data.splits import find_overlaps
 from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import GeneratedPrompt, RequestVerdict, SeedPrompt
 from equipoise.generation.review_sheet import COLUMNS, read_labels, write_sheet
-from equipoise.generation.suite_folder import prompt_id, read_suite, write_suite
+from equipoise.generation.suite_folder import prompt_id, read_attempts, read_suite, write_suite
 from equipoise.generation.transfer import TransferRow, measure_transfer
 from equipoise.report.generation_page import render, weighed_words, write
 from equipoise.stats.proportions import Rate
@@ -80,6 +80,15 @@ def test_rows_say_where_they_come_from(prompts: list[GeneratedPrompt], tmp_path:
     assert len((tmp_path / "attempts.jsonl").read_text().splitlines()) == 21
     assert json.loads((tmp_path / "generation.json").read_text())["recipe"] == RECIPE
     assert read_suite(tmp_path) == prompts
+
+
+def test_separators_inside_a_reply_end_no_row(prompts: list[GeneratedPrompt], tmp_path: Path) -> None:
+    # json.dumps leaves these as they are, and str.splitlines() ends a line at each.
+    odd = [one.but(reply="Sorry\u2028and\x85good\u2029bye") for one in prompts]
+    answered = prompts[0].but(number=99, refused=False, rejected="the victim answers it")
+    write_suite(tmp_path, [*odd, answered], odd, RECIPE)
+    assert read_suite(tmp_path) == odd
+    assert read_attempts(tmp_path) == [*odd, answered]
 
 
 def test_directions_can_be_found_with_the_rows(prompts: list[GeneratedPrompt], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from equipoise.data.splits import SplitRule, split
 from equipoise.errors import UsageError
-from equipoise.files import write_json, write_whole
+from equipoise.files import read_json_lines, write_json, write_whole
 from equipoise.generation.generated_prompt import GeneratedPrompt
 from equipoise.generation.review_sheet import write_sheet
 from equipoise.generation.transfer import TransferRow
@@ -123,12 +123,19 @@ def read_suite(folder: Path) -> list[GeneratedPrompt]:
         UsageError: no generated suite there.
     """
     try:
-        chosen = {json.loads(line)["id"] for line in (folder / "samples.jsonl").read_text("utf-8").splitlines()}
-        attempts = [
-            GeneratedPrompt.from_dict(json.loads(line)) for line in (folder / ATTEMPTS).read_text("utf-8").splitlines()
-        ]
+        chosen = {row["id"] for row in read_json_lines(folder / "samples.jsonl")}
+        attempts = read_attempts(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"expected a generated suite in {folder}, got {error}; try the --out of `equipoise generate pseudo-harmful`"
         ) from error
     return [prompt for prompt in attempts if prompt_id(prompt) in chosen]
+
+
+def read_attempts(folder: Path) -> list[GeneratedPrompt]:
+    """Every attempt of a suite that `write_suite` wrote, accepted or not.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: no such table there.
+    """
+    return [GeneratedPrompt.from_dict(document) for document in read_json_lines(folder / ATTEMPTS)]

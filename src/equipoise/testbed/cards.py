@@ -14,6 +14,7 @@ import torch
 from jinja2 import Environment
 
 from equipoise.errors import ModelError
+from equipoise.files import read_json_lines
 from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.reference import ReferenceModel
 from equipoise.testbed.scores import ConditionScores, score
@@ -107,6 +108,6 @@ def _command(recipe: Mapping[str, Any]) -> str:
 
 def _seconds(trace: Path) -> float:
     """Time of all runs together: the clock of the trace restarts whenever a training resumes."""
-    seconds = [json.loads(line)["seconds"] for line in trace.read_text().splitlines()]
+    seconds = [row["seconds"] for row in read_json_lines(trace)]
     # The last line before each restart holds the time of that run.
     return sum(now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from equipoise.errors import UsageError
-from equipoise.files import write_json, write_whole
+from equipoise.files import read_json_lines, write_json, write_whole
 from equipoise.judges.phrases import judge_reply
 from equipoise.judges.run_judge import digest
 from equipoise.reference.alignment_prompts import alignment_prompts, refusal_parts
@@ -211,7 +211,7 @@ def _stored_rows(path: Path, recipe: dict[str, Any]) -> list[AlignmentRow] | Non
     """Rows that an earlier call wrote; None where there are none."""
     if not path.is_file():
         return None
-    first, *lines = path.read_text(encoding="utf-8").splitlines()
-    if json.loads(first) != {"recipe": recipe}:
+    first, *documents = read_json_lines(path)
+    if first != {"recipe": recipe}:
         raise UsageError(f"expected rows of this recipe in {path}, got those of another; try another --out")
-    return [AlignmentRow(**json.loads(line)) for line in lines]
+    return [AlignmentRow(**document) for document in documents]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from equipoise.files import write_json, write_whole
+from equipoise.files import read_json_lines, write_json, write_whole
 from equipoise.models.parts_over_base import save_parts
 from equipoise.reference.mllm.architecture import build_model
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
@@ -124,8 +124,7 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
 def _rows(config: MllmStagesConfig, path: Path) -> list[AlignmentRow]:
     """Rows that stand in the folder, or composed ones, which are then kept."""
     if path.is_file():
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [AlignmentRow(**line) for line in lines if "prompt" in line]
+        return [AlignmentRow(**document) for document in read_json_lines(path) if "prompt" in document]
     model, tokenizer = load_base(config.base, dtype=torch.bfloat16)
     rows = compose_rows(model, tokenizer, AlignmentTrainingConfig(config.base, seed=config.mllm.seed))
     path.parent.mkdir(parents=True, exist_ok=True)
