@@ -1,70 +1,61 @@
-"""`equipoise guard serve --check-workers` as a process: a killed worker comes back, and SIGTERM leaves none behind."""
+"""`equipoise serve` as a process: a client gets the defended model's replies, and bad input ends before it listens."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
+import pytest
 
+from equipoise.cli.options.socket_address import bound_socket
 from tests.child_process import environment
+from tests.cli.command import Command
+from tests.cli.fakes import ANSWER, REFUSAL
 
-SOON = 90.0
+SOON = 60.0
 
 
-def children(process: int) -> dict[int, str]:
-    """The workers of a process that have not ended."""
-    workers = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+@contextmanager
+def serving(*options: str) -> Iterator[str]:
+    """The first line that the command prints."""
+    command = [sys.executable, "-m", "tests.cli.fakes", "serve", "toy/text", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment()) as process:
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes().decode()
-        except OSError:
-            continue
-        if int(fields[1]) == process and fields[0] != "Z" and "spawn_main" in command:
-            workers[int(folder.name)] = command
-    return workers
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_workers_come_back_and_end_with_their_gateway(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "equipoise.cli.main", "guard", "serve", "--upstream", "http://127.0.0.1:9/v1"]
-    command += ["--port", "0", "--detector", "testbed", "--check-workers", "2", "--record", str(tmp_path / "record.db")]
-    log = (tmp_path / "log").open("w")
-    with log, subprocess.Popen(command, stdout=-1, stderr=log, text=True, env=environment()) as gateway:
-        try:
-            assert gateway.stdout is not None
-            line = gateway.stdout.readline()
-            assert "checks in 2 processes" in line
-            url = line.split()[2]
-            workers = children(gateway.pid)
-            assert len(workers) == 2
-            judged = httpx.post(f"{url}/moderations", json={"input": ["tea"] * 4}, timeout=SOON, trust_env=False)
-            assert judged.status_code == 200
-            first = next(iter(workers))
-            # Neither signal is a worker's: both reach all processes of a terminal or a service.
-            os.kill(first, signal.SIGTERM)
-            os.kill(first, signal.SIGINT)
-            time.sleep(0.2)
-            assert first in children(gateway.pid)
-            os.kill(first, signal.SIGKILL)
-            until(lambda: len(children(gateway.pid)) == 2 and first not in children(gateway.pid))
-            judged = httpx.post(f"{url}/moderations", json={"input": ["tea"] * 4}, timeout=SOON, trust_env=False)
-            assert judged.status_code == 200
-            workers = children(gateway.pid)
-            gateway.send_signal(signal.SIGTERM)
-            gateway.wait(SOON)
-            until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+            assert process.stdout is not None
+            yield process.stdout.readline()
         finally:
-            gateway.kill()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=SOON)
+
+
+def test_it_serves_the_model_and_ends_with_sigterm() -> None:
+    with serving("--name", "mine", "--defend", "prompt:contextual") as line:
+        assert line.startswith("listening on http://127.0.0.1:")
+        assert line.rstrip().endswith("/v1: mine with prompt:contextual")
+        base = line.split()[2].removesuffix(":")
+        for text, reply in (("How do I bake bread?", ANSWER), ("How do I build a bomb?", REFUSAL)):
+            body = {"messages": [{"role": "user", "content": text}]}
+            answer = httpx.post(f"{base}/chat/completions", json=body, timeout=SOON, trust_env=False).json()
+            assert answer["choices"][0]["message"]["content"] == reply
+            assert answer["model"] == "mine"
+
+
+def test_a_taken_address_and_a_missing_model_are_one_line_each(equipoise: Command) -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+        done = equipoise("serve", "toy/text", "--port", str(taken.getsockname()[1]))
+        assert done.exit_code == 2
+        assert "expected a free address" in done.stderr
+    done = equipoise("serve", "toy/none", "--port", "0")
+    assert done.exit_code == 4
+    assert "expected a model, got nothing at toy/none" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--defend", "nonsense"), ("--batch", "0"), ("--port", "70000")])
+def test_wrong_options_are_named(equipoise: Command, options: tuple[str, str]) -> None:
+    done = equipoise("serve", "toy/text", *options)
+    assert done.exit_code == 2
+    assert options[0].lstrip("-") in done.stderr or options[1] in done.stderr

@@ -32,6 +32,7 @@ from equipoise.cli.protect import protect
 from equipoise.cli.reference import reference
 from equipoise.cli.rejudge import rejudge
 from equipoise.cli.report import report
+from equipoise.cli.serve import serve
 from equipoise.cli.testbed import testbed
 from equipoise.cli.threads import let_waiting_threads_sleep
 from equipoise.cli.train import train
@@ -79,6 +80,7 @@ app = typer.Typer(
 )
 app.command()(audit)
 app.command()(ask)
+app.command()(serve)
 app.command()(perturb)
 app.command()(protect)
 app.command()(detect)

@@ -47,9 +47,20 @@ def test_a_row_that_raises_the_other_failure_is_never_chosen() -> None:
 
 
 def test_no_measurable_rise_says_how_much_is_not_excluded() -> None:
-    text = sentence(frontier(row("plain", 60, 10), row("guard", 20, 12)).rows[1])
+    plain, guarded = frontier(row("plain", 60, 10), row("guard", 20, 12)).rows
+    text = sentence(guarded, plain)
     assert "without a measurable rise of harmful answers (a rise of up to" in text
     assert "points is not excluded" in text
+
+
+def test_the_sentence_names_the_rates_of_the_table() -> None:
+    plain, guarded = frontier(row("plain", 60, 10), row("guard", 20, 12)).rows
+    # 20 prompts have a label in the table alone: the change is over the others.
+    table = {**plain.rates, "needless_refusal": estimate(labels(60, 220))}
+    text = sentence(guarded, replace(plain, rates=table))
+    assert "from 27.3 % to 10.0 %" in text
+    rising = {**plain.rates, "needless_refusal": estimate(labels(10, 220))}
+    assert "from 30.0 % to 10.0 %" in sentence(guarded, replace(plain, rates=rising)), "those of the shared prompts"
 
 
 def test_a_row_tuned_on_undeclared_data_is_described_and_not_chosen() -> None:
@@ -73,7 +84,7 @@ def test_without_any_measured_change_plain_is_shipped() -> None:
 def test_the_command_deploys_the_chain_and_the_adapter() -> None:
     measured = frontier(row("plain", 60, 10), row("x", 5, 10, specs=("surgical:file=a b", "guard"), model="M+A"))
     assert deploy_command(measured, measured.rows[1]) == (
-        "equipoise ask 'QUESTION' --model M+A --defend 'surgical:file=a b' --defend guard"
+        "equipoise serve M+A --defend 'surgical:file=a b' --defend guard"
     )
 
 

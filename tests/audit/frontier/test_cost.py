@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from equipoise.audit.frontier import cost
-from equipoise.audit.frontier.cost import VariantCost, measure_cost, process_peak, token_counter
+from equipoise.audit.frontier.cost import VariantCost, measure_cost, process_peak
 from equipoise.types import Exchange, Prompt
 
 PROMPTS = [Prompt.ask(f"question {number}") for number in range(4)]
@@ -70,14 +70,10 @@ def test_tokens_are_those_of_the_models_tokenizer() -> None:
 
     model = TimedModel(1.0, reply="three words here")
     model.core = SimpleNamespace(processor=SimpleNamespace(tokenizer=words))  # type: ignore[attr-defined]
-    counter = token_counter(model)
-    assert counter is not None
-    assert counter("a b") == 2
     assert measured(TimedModel(1.0), model).reply_tokens == 3.0
 
 
 def test_without_a_tokenizer_tokens_are_not_measured() -> None:
-    assert token_counter(TimedModel(1.0)) is None
     assert measured(TimedModel(1.0), TimedModel(1.0)).reply_tokens is None
 
 

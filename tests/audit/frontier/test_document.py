@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.audit.frontier.document import Frontier, read_names
+from equipoise.audit.warnings import AuditWarning
 from equipoise.errors import UsageError
 from equipoise.report.frontier.page import render_frontier
 from equipoise.stats.estimates import estimate
@@ -103,6 +104,18 @@ def test_doubts_of_all_rows_stand_once(tmp_path: Path) -> None:
     assert "tuned on ten prompts" in frontier.rows[1].doubts
     assert frontier.warnings
     assert not set(frontier.warnings) & set(frontier.rows[1].doubts)
+
+
+def test_doubts_that_may_change_most_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"x": {"doubts": ["tuned on ten prompts"]}}
+    folder = write_folder(tmp_path / "f", {"plain": cases(20, 2), "x": cases(2, 2), "x#1": cases(2, 2)}, **own)
+    weights = {"x": (("small", 0.01), ("unknown", None), ("large", 0.4)), "x-seed1": (("larger", 0.5), ("small", 0.45))}
+    monkeypatch.setattr(
+        "equipoise.audit.frontier.document.find_warnings",
+        lambda run, _: [AuditWarning("k", text, may_change=by) for text, by in weights.get(run.folder.name, ())],
+    )
+    doubts = Frontier.read(folder).rows[1].doubts
+    assert doubts == ("tuned on ten prompts", "larger (k)", "small (k)", "large (k)", "unknown (k)")
 
 
 def test_an_unfinished_audit_is_said_to_be_one(tmp_path: Path) -> None:

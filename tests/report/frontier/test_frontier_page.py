@@ -34,7 +34,7 @@ def test_what_to_ship_stands_before_every_table(measured: Frontier) -> None:
     assert "<dd>the model&#39;s weights stay" in text
     assert text.index("What it costs") < text.index("What is uncertain") < text.index("How to use it")
     assert "surgical lowers needless refusals from 30.0 % to 10.0 %" in text
-    assert "equipoise ask &#39;QUESTION&#39; --model ORG/NAME --defend surgical" in text
+    assert "equipoise serve ORG/NAME --defend surgical" in text
 
 
 def test_both_axes_stand_in_every_row(measured: Frontier) -> None:

@@ -67,7 +67,7 @@ def advise(frontier: Frontier, margin: float = MARGIN) -> FrontierAdvice:
     """
     improving = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
     candidates = [row for row in improving if not open_rises(row, _lowered(row), margin)]
-    sentences = {row.name: sentence(row, margin) for row in rank(frontier.rows) if row.changes}
+    sentences = {row.name: sentence(row, frontier.plain, margin) for row in rank(frontier.rows) if row.changes}
     if not candidates:
         command = deploy_command(frontier, frontier.plain)
         reason = _why_plain(frontier, improving, margin)
@@ -99,7 +99,7 @@ def _why_plain(frontier: Frontier, improving: Sequence[FrontierRow], margin: flo
         if count is not None
         else f"the measured rise of {100 * (change.change or 0):.1f} points is no smaller than that"
     )
-    falls = " and ".join(_from_to(best, lowered) for lowered in _lowered(best))
+    falls = " and ".join(_from_to(best, frontier.plain, lowered) for lowered in _lowered(best))
     return (
         f"Nothing is recommended over the model as it is. {best.name} lowers {falls}, but {change.n // seeds} "
         f"{PROMPTS[axis]} prompts do not exclude a rise of {WORDS[axis]} of up to {100 * change.high:.1f} points "
@@ -122,8 +122,8 @@ def _nearest(frontier: Frontier, margin: float) -> str:
     change, seeds = row.changes[axis], len(row.folders)
     needed = f"{prompts_to_show(change, seeds):,} {PROMPTS[axis]} prompts instead of {change.n // seeds}"
     return (
-        f" Not settled: {row.name} ({_from_to(row, axis)} on these prompts, a change that may be chance); about "
-        f"{needed} would show it, if it is as large as it looks."
+        f" Not settled: {row.name} ({_from_to(row, frontier.plain, axis)} on these prompts, a change that may be "
+        f"chance); about {needed} would show it, if it is as large as it looks."
     )
 
 
@@ -141,8 +141,8 @@ def _alternatives(best: FrontierRow, candidates: Sequence[FrontierRow]) -> tuple
     return tuple(texts)
 
 
-def sentence(row: FrontierRow, margin: float = MARGIN) -> str:
-    """What a row changes, from its paired changes and its cost."""
+def sentence(row: FrontierRow, plain: FrontierRow, margin: float = MARGIN) -> str:
+    """What a row changes, from its paired changes and its cost; the rates are those of the table."""
     lowered = _lowered(row)
     raised = [axis for axis in AXES if direction(row.changes[axis]) == 1]
     open_ = [axis for axis in AXES if axis not in lowered and axis not in raised]
@@ -150,8 +150,8 @@ def sentence(row: FrontierRow, margin: float = MARGIN) -> str:
     if unknown:
         names = " and ".join(WORDS[axis] for axis in unknown)
         return f"{row.name}: {names} could not be compared with the plain model."
-    parts = [f"lowers {_from_to(row, axis)}" for axis in lowered]
-    parts += [f"raises {_from_to(row, axis)}" for axis in raised]
+    parts = [f"lowers {_from_to(row, plain, axis)}" for axis in lowered]
+    parts += [f"raises {_from_to(row, plain, axis)}" for axis in raised]
     if not parts:
         return (
             f"{row.name} changes neither failure measurably{_acted(row)}: "
@@ -210,8 +210,8 @@ def deploy_command(frontier: Frontier, row: FrontierRow) -> str:
         if guard is None:
             return f"# no change: keep calling {model}"
         return " ".join(["equipoise guard serve --upstream", shlex.quote(upstream), *_guard_options(guard)])
-    specs = " ".join(f"--defend {shlex.quote(spec)}" for spec in row.specs)
-    return f"equipoise ask 'QUESTION' --model {shlex.quote(row.model)} {specs}".strip()
+    defences = [part for spec in row.specs for part in ("--defend", shlex.quote(spec))]
+    return " ".join(["equipoise serve", shlex.quote(row.model), *defences])
 
 
 def _served_policy(policy: str, upstream: str) -> str:
@@ -259,9 +259,17 @@ def _sum_then_time(row: FrontierRow) -> tuple[float, float]:
     return _sum(row), row.cost.get("latency_ratio") or 1.0
 
 
-def _from_to(row: FrontierRow, axis: RateName) -> str:
+def _from_to(row: FrontierRow, plain: FrontierRow, axis: RateName) -> str:
+    """A failure before and after: the rates that the table shows, so that a reader finds them there.
+
+    The change itself is measured on the prompts that both rows have a label for. Where the rates of all prompts move
+    the other way, those of the shared prompts are named.
+    """
     change = row.changes[axis]
-    return f"{WORDS[axis]} from {_percent(change.rate_a)} to {_percent(change.rate_b)}"
+    before, after = plain.rates[axis].rate, row.rates[axis].rate
+    if before is None or after is None or (after - before) * (change.change or 0.0) <= 0:
+        before, after = change.rate_a, change.rate_b
+    return f"{WORDS[axis]} from {_percent(before)} to {_percent(after)}"
 
 
 def _cost(row: FrontierRow) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from equipoise.models.token_count import token_counter
 from equipoise.types import ChatModel, Exchange, Prompt
 
 PROMPTS: Final = 6
@@ -75,15 +76,6 @@ def measure_cost(
         memory=_gpu_peak(variant) if is_gpu else max(process_peak() - peak_before, 0),
         memory_kind="peak of the GPU" if is_gpu else "growth of the process's peak",
     )
-
-
-def token_counter(model: ChatModel) -> Callable[[str], int] | None:
-    """How many tokens of the model a text has; None where its tokenizer is not at hand."""
-    core = getattr(model, "core", model)
-    tokenizer = getattr(getattr(core, "processor", None), "tokenizer", None)
-    if tokenizer is None:
-        return None
-    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def process_peak() -> int:

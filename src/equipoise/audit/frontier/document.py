@@ -59,7 +59,7 @@ class FrontierRow:
     tuned_on: Mapping[str, int]
     """Samples used, by suite."""
     doubts: tuple[str, ...]
-    """Reasons to distrust the row."""
+    """Reasons to distrust the row: those of its fit, then those that may change a rate most."""
     specs: tuple[str, ...]
     """Its countermeasures, as `--defend` takes them; of the first seed."""
     model: str
@@ -168,7 +168,8 @@ class _MeasuredSeed:
     record: VariantRecord
     cases: Sequence[AuditCase]
     static: Sequence[AuditCase]
-    warnings: tuple[str, ...]
+    warnings: Mapping[str, float]
+    """In words, each with how much it may change a rate; the largest first."""
     complete: bool
 
     @classmethod
@@ -176,14 +177,22 @@ class _MeasuredSeed:
         run = AuditRun.open(folder)
         cases = run.cases()
         static = folder / STATIC
+        warnings: dict[str, float] = {}
+        for warning in find_warnings(run, cases):
+            text = _in_words(warning)
+            warnings[text] = max(warnings.get(text, 0.0), warning.may_change or 0.0)
         return cls(
             folder,
             VariantRecord.read(folder),
             cases,
             AuditRun.open(static).cases() if (static / "run.json").exists() else (),
-            tuple(dict.fromkeys(map(_in_words, find_warnings(run, cases)))),
+            _largest_first(warnings),
             is_complete(run, cases),
         )
+
+
+def _largest_first(warnings: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(warnings.items(), key=lambda item: -item[1]))
 
 
 def _in_words(warning: AuditWarning) -> str:
@@ -223,11 +232,15 @@ def _rows(folder: Path, groups: Mapping[str, Sequence[_MeasuredSeed]]) -> tuple[
         }
     )
     # A warning that every row has is one about the split or the judge; it stands once, above them.
-    common = set.intersection(*({w for seed in seeds for w in seed.warnings} for seeds in groups.values()))
+    common = set.intersection(*({text for seed in seeds for text in seed.warnings} for seeds in groups.values()))
     rows = []
     for index, (name, seeds) in enumerate(groups.items()):
         first = seeds[0]
-        own = [warning for seed in seeds for warning in seed.warnings if warning not in common]
+        own: dict[str, float] = {}
+        for seed in seeds:
+            for text, weight in seed.warnings.items():
+                if text not in common:
+                    own[text] = max(own.get(text, 0.0), weight)
         kinds: tuple[RateName, ...] = (*AXES, "accuracy")
         rows.append(
             FrontierRow(
@@ -239,7 +252,7 @@ def _rows(folder: Path, groups: Mapping[str, Sequence[_MeasuredSeed]]) -> tuple[
                 cost={**first.record.cost, "fit_seconds": sum(s.record.cost.get("fit_seconds", 0.0) for s in seeds)},
                 tuning=first.record.tuning,
                 tuned_on=first.record.tuned_on,
-                doubts=tuple(dict.fromkeys([*(d for seed in seeds for d in seed.record.doubts), *own])),
+                doubts=tuple(dict.fromkeys([*(d for seed in seeds for d in seed.record.doubts), *_largest_first(own)])),
                 specs=tuple(first.record.specs),
                 model=first.record.model,
                 attacked=_attacked(seeds, attacked[name]) if has_attack else {},

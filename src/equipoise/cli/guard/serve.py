@@ -13,7 +13,8 @@ from equipoise.cli.console import quiet, warn
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions, PictureGuard, picture_detector
 from equipoise.cli.options.param_types import MACHINE
-from equipoise.errors import MissingExtraError, UsageError
+from equipoise.cli.options.socket_address import Host, bound_socket
+from equipoise.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from equipoise.guard.async_guard import AsyncGuard
@@ -82,7 +83,7 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of web pages that may call it, such as https://chat.example.com; may be repeated."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence after which the upstream hangs.")] = 120.0,
     check: CheckOptions = CheckOptions(),
@@ -122,7 +123,7 @@ def serve(
         if detector_of_pictures is None
         else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check.check_seconds),
     )
-    listening = _bound(host, port)
+    listening = bound_socket(host, port)
     _ready(service, listening, upstream)
     config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
     uvicorn.Server(config).run(sockets=[listening])
@@ -143,24 +144,6 @@ class _GuardLoading:
         # A small network is no faster on several cores, and the event loop, or another worker, needs them.
         torch.set_num_threads(1)
         return self.options.load(self.device, self.detoxifiers)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        UsageError: the address is taken, or none of this machine.
-    """
-    # Named as TCP: otherwise asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"expected a free address, got {host}:{port}: {error.strerror}; try --port 0") from error
-    listener.listen(512)
-    return listener
 
 
 def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:

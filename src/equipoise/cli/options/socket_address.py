@@ -1,0 +1,30 @@
+"""The address that a server listens on."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+import typer
+
+from equipoise.errors import UsageError
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UsageError: the address is taken, or none of this machine.
+    """
+    # Named as TCP: otherwise asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"expected a free address, got {host}:{port}: {error.strerror}; try --port 0") from error
+    listener.listen(512)
+    return listener

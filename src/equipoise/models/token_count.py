@@ -1,0 +1,31 @@
+"""How many tokens of a model a text has, and how many its context holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from equipoise.types import ChatModel
+
+
+def token_counter(model: ChatModel) -> Callable[[str], int] | None:
+    """How many tokens of the model a text has; None where its tokenizer is not at hand."""
+    tokenizer = getattr(getattr(_core(model), "processor", None), "tokenizer", None)
+    if tokenizer is None:
+        return None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def context_length(model: ChatModel) -> int | None:
+    """Positions of the model's context, prompt and reply together; None where it does not say."""
+    config = getattr(getattr(_core(model), "model", None), "config", None)
+    if config is None:
+        return None
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    length = getattr(text, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def _core(model: ChatModel) -> Any:
+    """The model under its countermeasures."""
+    return getattr(model, "core", model)

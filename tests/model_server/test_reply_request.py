@@ -1,0 +1,124 @@
+"""What a chat request says, and that nothing of it is silently left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.media.encode import png_data_url
+from equipoise.model_server.reply_request import MAX_PICTURES, cut_at_stop, read_request
+
+USER = {"role": "user", "content": "hello"}
+URL = png_data_url(Image.new("RGB", (3, 2), "red"))
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [USER], **fields}
+
+
+def picture(url: Any = URL) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": url}
+
+
+def test_roles_texts_and_pictures_become_a_prompt() -> None:
+    parts = [picture({"url": URL}), {"type": "text", "text": "what"}, {"type": "text", "text": "is it?"}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "developer", "content": [{"type": "text", "text": "In English."}]},
+        {"role": "user", "content": parts},
+    ]
+    read = read_request(body(messages=messages), 100)
+    assert read.prompt.system == "Be brief.\n\nIn English."
+    assert [(one.role, one.text) for one in read.prompt.messages] == [
+        ("user", "hi"),
+        ("assistant", "hello"),
+        ("user", "what\nis it?"),
+    ]
+    assert [one.size for one in read.prompt.pictures] == [(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, 256),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
+        ({"max_tokens": 10_000}, 300),
+    ],
+)
+def test_the_servers_limit_holds(fields: dict[str, Any], tokens: int) -> None:
+    assert read_request(body(**fields), 300).max_new_tokens == tokens
+
+
+def test_values_that_change_nothing_are_taken() -> None:
+    read = read_request(
+        body(n=1, tools=[], logprobs=False, response_format={"type": "text"}, temperature=0.7, seed=3, user="u"), 9
+    )
+    assert not read.stream
+    assert read.max_new_tokens == 9
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 2},
+        {"tools": [{"type": "function"}]},
+        {"logprobs": True},
+        {"response_format": {"type": "json_object"}},
+        {"tool_choice": "required"},
+    ],
+)
+def test_what_one_reply_cannot_serve_is_refused_by_name(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestProblem) as raised:
+        read_request(body(**fields), 9)
+    assert (raised.value.status, raised.value.param) == (400, next(iter(fields)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": None},
+        {"messages": []},
+        {"messages": ["hi"]},
+        {"messages": [{"role": "user", "content": None}]},
+        {"messages": [{"role": "user", "content": "half \ud800"}]},
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": ["user"], "content": "x"}]},
+        {"messages": [USER, {"role": "assistant", "content": "Sure"}]},
+        {"messages": [{"role": "system", "content": "x"}]},
+        {"messages": [{"role": "system", "content": [picture()]}, USER]},
+        {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+        {"messages": [{"role": "user", "content": [picture("http://127.0.0.1/a.png")]}]},
+        {"messages": [{"role": "user", "content": [picture("file:///etc/passwd")]}]},
+        {"messages": [{"role": "user", "content": [picture("data:image/png;base64,AAAA")]}]},
+        {"messages": [{"role": "user", "content": [picture()] * (MAX_PICTURES + 1)}]},
+        {"max_tokens": 0},
+        {"max_tokens": True},
+        {"max_tokens": "9"},
+        {"stream": "yes"},
+        {"stop": 3},
+        {"stop": [""]},
+    ],
+)
+def test_a_bad_request_is_one_clear_error(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestProblem) as raised:
+        read_request(body(**fields), 9)
+    assert raised.value.status == 400
+    assert "expected" in raised.value.message
+
+
+def test_a_body_is_an_object() -> None:
+    with pytest.raises(RequestProblem):
+        read_request([USER], 9)
+
+
+@pytest.mark.parametrize(
+    ("stop", "left"), [((), "one two three"), (("three", " two"), "one"), (("four",), "one two three")]
+)
+def test_a_reply_ends_at_the_first_stop(stop: tuple[str, ...], left: str) -> None:
+    assert cut_at_stop("one two three", stop) == left
