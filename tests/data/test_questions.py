@@ -117,6 +117,16 @@ def test_unusable_files_are_named_in_one_line(tmp_path: Path, name: str, content
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize(("content", "line"), [("What is this?\n", "What is this"), ("question\n\n", "question")])
+def test_a_table_of_one_line_is_told_from_an_empty_one(tmp_path: Path, content: str, line: str) -> None:
+    (tmp_path / "q.csv").write_text(content)
+    with pytest.raises(UsageError, match=rf"one line alone \({line}.*try a first line that names the columns"):
+        read_questions(tmp_path / "q.csv")
+    (tmp_path / "q.csv").write_text("")
+    with pytest.raises(UsageError, match="expected rows, got none"):
+        read_questions(tmp_path / "q.csv")
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(UsageError, match=r"expected a file of questions"):

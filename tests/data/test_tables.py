@@ -104,7 +104,7 @@ def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
         ("a.csv", "id,prompt\n1,x\n".encode("utf-16-le"), "got NUL bytes in .*a.csv, line 1"),
         ("a.csv", "id,prompt\n".encode("utf-16")[:-1], "UTF-8"),
         ("a.csv", b"", "expected rows, got none"),
-        ("a.csv", b"id,prompt\n", "expected rows, got none"),
+        ("a.csv", b"id,prompt\n", "expected rows below the names"),
         ("a.csv", b"id,id\n1,2\n", "'id' twice"),
         ("a.csv", b"id,prompt\n1,a\n2,b,c\n", "2 cells .*got 3 in .*, line 3"),
         ("a.csv", b'id,prompt\n1,"never closed\n2,b\n', "line 3"),

@@ -189,3 +189,9 @@ def test_half_a_character_is_refused_wherever_text_comes_from(tmp_path: Path) ->
             choose_questions(**chosen)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expected whole characters after --refusal"):
         PerturbConfig(("a",), Path("out"), refusal="x\udce9")
+
+
+def test_a_refusal_that_makes_every_step_slow_is_refused() -> None:
+    PerturbConfig(("a",), Path("out"), refusal="x" * 2000)
+    with pytest.raises(UsageError, match=r"at most 2,000 characters, got 2,001; try its first sentences"):
+        PerturbConfig(("a",), Path("out"), refusal="x" * 2001)

@@ -265,7 +265,7 @@ def _delimited(path: Path, delimiter: str | None) -> Iterator[TableRow]:
 
 def _cells(reader: Any, path: Path) -> Iterator[TableRow]:
     names: list[str] | None = None
-    line = 1
+    line, rows = 1, 0
     for cells in reader:
         if cells and names is None:
             names = [cell.strip() for cell in cells]
@@ -273,6 +273,7 @@ def _cells(reader: Any, path: Path) -> Iterator[TableRow]:
             if double:
                 raise UsageError(f"expected different columns, got {double[0]!r} twice in {path}; try to rename one")
         elif cells and names is not None:
+            rows += 1
             # The csv module would fill up or drop cells without a word, and shift a label into another column.
             if len(cells) != len(names):
                 raise UsageError(
@@ -281,6 +282,12 @@ def _cells(reader: Any, path: Path) -> Iterator[TableRow]:
                 )
             yield TableRow(dict(zip(names, cells, strict=True)), path, line)
         line = reader.line_num + 1
+    if names is not None and not rows:
+        only = ", ".join(names)[:60]
+        raise UsageError(
+            f"expected rows below the names of the columns, got one line alone ({only}) in {path}; "
+            "try a first line that names the columns"
+        )
 
 
 def _objects(path: Path) -> Iterator[TableRow]:

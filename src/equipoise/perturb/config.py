@@ -20,6 +20,8 @@ OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings", "
 """What an attack without a given refusal aims at; see `attacks.aimed_wordings` and `attacks.direction_loss`."""
 RANDOM_REFUSAL: Final = "random"
 """In place of a refusal sentence: one of ours, drawn for each picture."""
+LONGEST_REFUSAL: Final = 2000
+"""Characters of `refusal`, at most."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,12 @@ class PerturbConfig:
             raise UsageError('expected a refusal sentence, got empty text; try --refusal "I can\'t help with that."')
         if self.refusal is not None:
             require_characters(self.refusal, "after --refusal")
+            if len(self.refusal) > LONGEST_REFUSAL:
+                # Every step computes the probability of all its tokens, for each question.
+                raise UsageError(
+                    f"expected a refusal of at most {LONGEST_REFUSAL:,} characters, got {len(self.refusal):,}; "
+                    "try its first sentences"
+                )
         if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
             raise UsageError(
                 f"expected a finite --max-seconds of at least 0, got {self.max_seconds:g}; try 60, or leave it out"
