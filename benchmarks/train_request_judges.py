@@ -1,6 +1,7 @@
 """Train the judges of requests that ship with `equipoise.generation`: a unit on an encoder, and two over n-grams.
 
     python benchmarks/train_request_judges.py            # writes src/equipoise/generation/weights/ and the page's table
+    python benchmarks/train_request_judges.py --measure  # the table alone, of the judges that ship
 
 Rows: the project's own prompts (alignment prompts, prompts of the steering package) and published sets under MIT:
 openai_rbr_gold (train split; response type of single requests), openai_moderation (short texts, half weight), AdvBench
@@ -15,6 +16,8 @@ import argparse
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +33,7 @@ from equipoise.data.catalogue import load_suite
 from equipoise.data.splits import find_overlaps, split
 from equipoise.generation.encoder_judge import request_vectors
 from equipoise.generation.linear_judge import BUCKETS, RunKind, hashed_features
+from equipoise.generation.request_judges import RequestJudge, default_judges, held_out_judges
 from equipoise.reference.alignment_prompts import alignment_prompts
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.types import Sample
@@ -137,18 +141,22 @@ def document_of(name: str, model: LogisticRegression, bands: tuple[float, float]
     }
 
 
-def measured(name: str, features: Callable[[Sequence[str]], object], model: LogisticRegression, bands: tuple) -> list:
-    """Lines of the table: AUROC, and the shares of each class that are called harmless, and harmful."""
+def measured(judge: RequestJudge) -> list[str]:
+    """Lines of the table for a judge as it ships: AUROC, and the shares of each class called harmless, and harmful."""
     lines = []
     for test, pairs in tests().items():
-        scores = model.predict_proba(features([text for text, _ in pairs]))[:, 1]
+        verdicts = judge([text for text, _ in pairs])
+        said = np.array([verdict.label for verdict in verdicts])
         labels = np.array([label for _, label in pairs])
         both = 0 < labels.sum() < len(labels)
         classes = (False, True) if both else (False,)
-        passed = " / ".join(f"{100 * (scores[labels == kind] < bands[0]).mean():.0f} %" for kind in classes)
-        stopped = " / ".join(f"{100 * (scores[labels == kind] >= bands[1]).mean():.0f} %" for kind in classes)
-        area = f"{roc_auc_score(labels, scores):.3f}" if both else "-"
-        lines.append(f"| {name} | {test} | {len(pairs)} | {area} | {passed} | {stopped} |")
+        harmless, harmful = (
+            " / ".join(f"{100 * (said[labels == kind] == name).mean():.0f} %" for kind in classes)
+            for name in ("harmless", "harmful")
+        )
+        scores = [verdict.probability for verdict in verdicts]
+        area = f"{roc_auc_score(labels, scores):.3f}" if both and None not in scores else "-"
+        lines.append(f"| {judge.name} | {test} | {len(pairs)} | {area} | {harmless} | {harmful} |")
     return lines
 
 
@@ -156,17 +164,32 @@ def main() -> None:
     """Train, write and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", action="append", choices=["words", "characters", "encoder"], help="only this one")
+    parser.add_argument("--measure", action="store_true", help="measure the judges that ship; nothing is trained")
     arguments = parser.parse_args()
+    if not arguments.measure:
+        train(arguments.judge)
+        # A process of its own reads the new weights: judges keep what they have read.
+        raise SystemExit(subprocess.call([sys.executable, __file__, "--measure"]))
+    stored = {judge.name: measured(judge) for judge in (*default_judges(), *held_out_judges())}
+    TABLE.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    head = [
+        "| judge | set | n | AUROC | called harmless: first / second class | called harmful |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    put(PAGE, "request_judges", [*head, *(line for lines in stored.values() for line in lines)])
+
+
+def train(names: Sequence[str] | None) -> None:
+    """Train judges and write their weights."""
     rows = training_rows()
     development = [(p.text, p.kind == "harmful") for p in alignment_prompts(development=True)]
     harmful = np.array([label for _, label in development])
-    stored = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
     recipes = {
         "encoder": (request_vectors, 3.0, 0),
         "words": (partial(sparse, kind="words"), 30.0, 0),
         "characters": (partial(sparse, kind="characters"), 30.0, 1),
     }
-    for name in arguments.judge or recipes:
+    for name in names or recipes:
         features, strength, half = recipes[name]
         own = [row for row in rows if row.half == half]
         model = fit(features, own, strength)
@@ -176,14 +199,6 @@ def main() -> None:
         document = document_of(name, model, (low, high), len(own))
         (OUT / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
         print(f"{name}: {len(own)} rows, development AUROC {roc_auc_score(harmful, scores):.3f}", flush=True)
-        stored[name] = measured(name, features, model, (low, high))
-        print("\n".join(stored[name]), flush=True)
-        TABLE.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    head = [
-        "| judge | set | n | AUROC | called harmless: first / second class | called harmful |",
-        "|---|---|---:|---:|---|---|",
-    ]
-    put(PAGE, "request_judges", [*head, *(line for name in recipes for line in stored.get(name, []))])
 
 
 if __name__ == "__main__":
