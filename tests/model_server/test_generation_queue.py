@@ -109,13 +109,14 @@ def test_a_closed_queue_finishes_its_batch_and_fails_the_rest() -> None:
         queue.submit(Prompt.ask("late"), 8)
 
 
-def test_a_batch_that_takes_too_long_is_given_up_when_the_queue_closes() -> None:
+def test_an_abandoned_batch_fails_and_its_thread_ends_all_the_same() -> None:
     model = EchoModel()
     queue = GenerationQueue(model)
     model.go.clear()
     first = queue.submit(Prompt.ask("first"), 8)
     assert model.began.wait(SOON)
-    queue.close(grace=0.1)
+    queue.stop()
+    queue.abandon()
     assert isinstance(first.exception(SOON), QueueClosed)
     model.go.set()
     queue.close()

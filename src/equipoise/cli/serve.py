@@ -11,7 +11,7 @@ from equipoise.cli.console import printable, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import WeightOptions
 from equipoise.cli.options.expansion import with_options
-from equipoise.cli.options.socket_address import Host, bound_socket
+from equipoise.cli.options.socket_address import Host, bound_socket, until_interrupted
 from equipoise.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def serve(
         queue = GenerationQueue(loaded, batch=batch, waiting=waiting)
         server = ModelServer(queue, PromptRoom(loaded), name or model, max_new_tokens, int(time.time()))
         _announce(server, listening, defend or [])
-        stopping_server.serve(server, listening)
+        with until_interrupted():
+            stopping_server.serve(server, listening)
 
 
 def _announce(server: ModelServer, listening: socket.socket, defences: list[str]) -> None:

@@ -90,23 +90,24 @@ class GenerationQueue:
             self._changed.notify()
         return item.reply
 
-    def close(self, grace: float | None = None) -> None:
-        """Take no more prompts; those that wait fail with `QueueClosed`, the batch at hand is finished.
-
-        Args:
-            grace: seconds after which the batch at hand fails too; None waits for it. Its thread, which nothing can
-                interrupt, ends with the process.
-        """
+    def stop(self) -> None:
+        """Take no more prompts; those that wait fail with `QueueClosed`, the batch at hand goes on."""
         with self._changed:
             self._closed = True
             for item in self._waiting:
                 item.fail(QueueClosed())
             self._waiting.clear()
             self._changed.notify()
-        self._thread.join(grace)
-        if self._thread.is_alive():
-            for item in self._running:
-                item.fail(QueueClosed())
+
+    def abandon(self) -> None:
+        """Let the batch at hand fail with `QueueClosed`; its thread, which nothing can interrupt, ends by itself."""
+        for item in self._running:
+            item.fail(QueueClosed())
+
+    def close(self) -> None:
+        """Stop, and wait for the end of the batch at hand."""
+        self.stop()
+        self._thread.join()
 
     def _work(self) -> None:
         while True:
@@ -130,8 +131,13 @@ class GenerationQueue:
         return [item for item in chosen if item.reply.set_running_or_notify_cancel()]
 
     def _generate(self, batch: Sequence[_WaitingPrompt]) -> None:
-        if not batch:
-            return
+        if batch and not self._generated(batch):
+            # Outside the handler of the error, whose traceback holds the tensors of the batch.
+            for item in batch:
+                self._generated([item])
+
+    def _generated(self, batch: Sequence[_WaitingPrompt]) -> bool:
+        """Whether each prompt of a batch has got its reply, or one that is alone its error."""
         prompts = [item.prompt for item in batch]
         try:
             exchanges = self.model.generate(prompts, max_new_tokens=batch[0].max_new_tokens)
@@ -141,10 +147,8 @@ class GenerationQueue:
             if len(batch) == 1:
                 # An event loop ends at a `SystemExit` that it hands to a client.
                 batch[0].fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-                return
-            for item in batch:
-                self._generate([item])
-            return
+            return len(batch) == 1
         for item, exchange in replies:
             with suppress(InvalidStateError):
                 item.reply.set_result(exchange)
+        return True

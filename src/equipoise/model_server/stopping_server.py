@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import time
 from typing import Final
 
 import uvicorn
@@ -12,6 +15,8 @@ from equipoise.model_server.app import ModelServer, create
 
 GRACE: Final = 20.0
 """Seconds that the batch at hand gets to end when the server stops."""
+TURN: Final = 0.1
+"""Seconds between looks at what ended."""
 LEFT: Final = 5
 """Seconds after that for answers on their way to slow clients."""
 
@@ -26,18 +31,28 @@ class StoppingServer(uvicorn.Server):
 
     def __init__(self, server: ModelServer, grace: float = GRACE) -> None:
         seconds = int(grace) + LEFT
+        application = create(server)
         super().__init__(
-            uvicorn.Config(create(server), log_level="warning", access_log=False, timeout_graceful_shutdown=seconds)
+            uvicorn.Config(
+                application, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=seconds
+            )
         )
         self._queue, self._grace = server.queue, grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer those that wait, then close the connections."""
-        closing = asyncio.create_task(asyncio.to_thread(self._queue.close, self._grace))
+        """Answer those that wait, then close the connections; a second signal ends the batch's time at once."""
+        self._queue.stop()
+        giving_up = asyncio.create_task(self._give_up())
         await super().shutdown(sockets)
-        # A second signal means now.
-        if not self.force_exit:
-            await closing
+        await giving_up
+        # The last answers leave in the next turns of the loop, where a second signal did not wait for them.
+        await asyncio.sleep(TURN)
+
+    async def _give_up(self) -> None:
+        end = time.monotonic() + self._grace
+        while self._queue.is_alive and not self.force_exit and time.monotonic() < end:
+            await asyncio.sleep(TURN)
+        self._queue.abandon()
 
 
 def serve(server: ModelServer, listening: socket.socket) -> None:
@@ -47,4 +62,10 @@ def serve(server: ModelServer, listening: socket.socket) -> None:
         server: the model.
         listening: where.
     """
-    StoppingServer(server).run(sockets=[listening])
+    try:
+        StoppingServer(server).run(sockets=[listening])
+    except KeyboardInterrupt:
+        if server.queue.is_alive:
+            # Python's own end would abort in the thread that still generates.
+            os._exit(128 + signal.SIGINT)
+        raise
