@@ -158,7 +158,7 @@ async def test_nobody_generates_for_a_client_that_left_before_the_first_event() 
         return next(messages, {"type": "http.disconnect"})
 
     async def send(message: Any) -> None:
-        pass
+        await asyncio.sleep(0)
 
     scope = {
         "type": "http",
@@ -167,7 +167,7 @@ async def test_nobody_generates_for_a_client_that_left_before_the_first_event() 
         "path": "/v1/chat/completions",
         "headers": [(b"content-length", b"%d" % len(body))],
     }
-    await create(server)(scope, receive, send)  # type: ignore[arg-type]
+    await create(server)(scope, receive, send)
     model.go.set()
     assert (await asyncio.wrap_future(server.queue.submit(Prompt.ask("last"), 64))).reply == "last"
     server.queue.close()
