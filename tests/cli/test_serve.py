@@ -44,6 +44,16 @@ def test_it_serves_the_model_and_ends_with_sigterm() -> None:
             assert answer["model"] == "mine"
 
 
+def test_ctrl_c_ends_it_without_a_word() -> None:
+    command = [sys.executable, "-m", "tests.cli.fakes", "serve", "toy/text", "--port", "0", "--name", "odd\udcff"]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        assert "odd\\udcff" in process.stdout.readline(), "a name that is no text is escaped"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=SOON) == ("", "")
+        assert process.returncode == 130
+
+
 def test_a_taken_address_and_a_missing_model_are_one_line_each(equipoise: Command) -> None:
     with bound_socket("127.0.0.1", 0) as taken:
         done = equipoise("serve", "toy/text", "--port", str(taken.getsockname()[1]))

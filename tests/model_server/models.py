@@ -14,7 +14,8 @@ from equipoise.types import Exchange, Prompt
 class EchoModel:
     """Repeats the last message, and keeps the batches that it got.
 
-    A prompt `fail` raises an error, `bug` an error that is none of ours, `broken` gets an exchange without a reply.
+    A prompt `fail` raises an error, `bug` an error that is none of ours, `panic` one that is no `Exception`. A prompt
+    `broken` gets an exchange without a reply, `silence` gets none.
     """
 
     name = "toy/echo"
@@ -39,7 +40,9 @@ class EchoModel:
             raise ModelError("expected another prompt")
         if "bug" in texts:
             raise RuntimeError("secret of the implementation")
-        return [self._reply(prompt) for prompt in prompts]
+        if "panic" in texts:
+            raise SystemExit("secret of the implementation")
+        return [self._reply(prompt) for prompt in prompts if prompt.text != "silence"]
 
     def _reply(self, prompt: Prompt) -> Exchange:
         if prompt.text == "broken":
@@ -51,4 +54,5 @@ class EchoModel:
 
 
 def _words(text: str, add_special_tokens: bool) -> dict[str, Any]:
+    assert not add_special_tokens
     return {"input_ids": text.split()}

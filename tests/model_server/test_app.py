@@ -14,12 +14,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 from PIL import Image
 
 from equipoise.media.encode import png_data_url
 from equipoise.model_server.app import BY, ModelServer, create
 from equipoise.model_server.generation_queue import GenerationQueue
+from equipoise.model_server.prompt_room import PromptRoom
+from equipoise.model_server.stopping_server import StoppingServer
+from equipoise.types import Prompt
 from tests.model_server.models import EchoModel
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +34,7 @@ def anyio_backend() -> str:
 
 
 def served(model: EchoModel, **limits: int) -> ModelServer:
-    return ModelServer(GenerationQueue(model, **limits), "toy/echo", 64, 1)
+    return ModelServer(GenerationQueue(model, **limits), PromptRoom(model), "toy/echo", 64, 1)
 
 
 @asynccontextmanager
@@ -87,7 +89,12 @@ async def test_events_hold_the_same_reply(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     ("text", "status", "code"),
-    [("fail", 400, "invalid_request"), ("bug", 500, "internal"), ("broken", 500, "no_reply")],
+    [
+        ("fail", 400, "invalid_request"),
+        ("bug", 500, "internal"),
+        ("panic", 500, "internal"),
+        ("broken", 500, "no_reply"),
+    ],
 )
 async def test_errors_have_openais_form(text: str, status: int, code: str) -> None:
     async with client(served(EchoModel())) as http:
@@ -120,8 +127,8 @@ async def test_too_many_get_a_status_that_says_so(stream: bool) -> None:
 
 async def test_a_prompt_that_leaves_no_room_is_refused() -> None:
     async with client(served(EchoModel(context=20))) as http:
-        fits = await http.post("/chat/completions", json=chat_body("word " * 10, max_tokens=10))
-        long = await http.post("/chat/completions", json=chat_body("word " * 11, max_tokens=10))
+        fits = await http.post("/chat/completions", json=chat_body("word " * 19, max_tokens=10))
+        long = await http.post("/chat/completions", json=chat_body("word " * 20, max_tokens=10))
     assert fits.status_code == 200
     assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
 
@@ -138,12 +145,41 @@ async def test_other_routes() -> None:
         assert (await http.get("http://server/health")).json()["status"] == "ok"
 
 
+async def test_nobody_generates_for_a_client_that_left_before_the_first_event() -> None:
+    model = EchoModel()
+    server = served(model)
+    model.go.clear()
+    server.queue.submit(Prompt.ask("first"), 8)
+    assert await asyncio.to_thread(model.began.wait, SOON)
+    body = json.dumps(chat_body("left", stream=True)).encode()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)
+
+    scope = {
+        "type": "http",
+        "asgi": {"spec_version": "2.3"},
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [(b"content-length", b"%d" % len(body))],
+    }
+    await create(server)(scope, receive, send)
+    model.go.set()
+    assert (await asyncio.wrap_future(server.queue.submit(Prompt.ask("last"), 64))).reply == "last"
+    server.queue.close()
+    assert model.batches == [["first"], ["last"]]
+
+
 @contextmanager
-def listening(server: ModelServer) -> Iterator[str]:
-    """The server behind a real socket."""
+def listening(server: ModelServer, grace: float = SOON) -> Iterator[str]:
+    """The server behind a real socket; told to stop at the end."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        running = uvicorn.Server(uvicorn.Config(create(server), log_level="warning"))
+        running = StoppingServer(server, grace)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -165,6 +201,32 @@ def test_the_sdk_of_openai_reads_it() -> None:
         assert text == "[Be kind.] 1 pictures: look"
         with pytest.raises(openai.InternalServerError):
             sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "bug"}])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_stops_tells_its_clients(stream: bool) -> None:
+    model = EchoModel()
+    model.go.clear()
+    answers: dict[str, httpx.Response] = {}
+
+    def ask(base: str, text: str) -> None:
+        answers[text] = httpx.post(f"{base}/chat/completions", json=chat_body(text, stream=stream), timeout=SOON)
+
+    server = served(model)
+    with listening(server, grace=0.5) as base:
+        clients = [threading.Thread(target=ask, args=(base, text)) for text in ("running", "waiting")]
+        clients[0].start()
+        assert model.began.wait(SOON)
+        clients[1].start()
+        while not server.queue.waiting:
+            time.sleep(0.01)
+    for one in clients:
+        one.join(SOON)
+    model.go.set()
+    for answer in answers.values():
+        assert "the server stops" in answer.text
+        assert answer.status_code == (200 if stream else 503)
+    assert len(answers) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.model_server.generation_queue import GenerationQueue, QueueFull
+from equipoise.model_server.generation_queue import GenerationQueue, QueueClosed, QueueFull
 from equipoise.types import Prompt
 from tests.model_server.models import EchoModel
 
@@ -64,6 +64,19 @@ def test_a_prompt_that_raises_fails_alone() -> None:
     queue.close()
 
 
+@pytest.mark.parametrize("text", ["panic", "silence"])
+def test_no_prompt_ends_the_thread_that_generates(text: str) -> None:
+    model = EchoModel()
+    queue = GenerationQueue(model)
+    held(model, queue)
+    bad, good = queue.submit(Prompt.ask(text), 8), queue.submit(Prompt.ask("good"), 8)
+    model.go.set()
+    assert isinstance(bad.exception(SOON), Exception), "an event loop ends at what is none"
+    assert good.result(SOON).reply == "good"
+    assert queue.is_alive
+    queue.close()
+
+
 def test_who_has_left_is_not_generated_for_and_takes_no_room() -> None:
     model = EchoModel()
     queue = GenerationQueue(model, waiting=2)
@@ -79,7 +92,7 @@ def test_who_has_left_is_not_generated_for_and_takes_no_room() -> None:
     queue.close()
 
 
-def test_a_closed_queue_finishes_its_batch_and_cancels_the_rest() -> None:
+def test_a_closed_queue_finishes_its_batch_and_fails_the_rest() -> None:
     model = EchoModel()
     queue = GenerationQueue(model)
     model.go.clear()
@@ -89,7 +102,22 @@ def test_a_closed_queue_finishes_its_batch_and_cancels_the_rest() -> None:
     model.go.set()
     queue.close()
     assert first.result(SOON).reply == "first"
-    assert second.cancelled() or second.result(SOON).reply == "second", "its turn may have come before the end"
+    error = second.exception(SOON)
+    assert isinstance(error, QueueClosed) or second.result().reply == "second", "its turn may have come before the end"
     assert not queue.is_alive
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueClosed):
         queue.submit(Prompt.ask("late"), 8)
+
+
+def test_an_abandoned_batch_fails_and_its_thread_ends_all_the_same() -> None:
+    model = EchoModel()
+    queue = GenerationQueue(model)
+    model.go.clear()
+    first = queue.submit(Prompt.ask("first"), 8)
+    assert model.began.wait(SOON)
+    queue.stop()
+    queue.abandon()
+    assert isinstance(first.exception(SOON), QueueClosed)
+    model.go.set()
+    queue.close()
+    assert not queue.is_alive

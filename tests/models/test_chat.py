@@ -111,3 +111,11 @@ def test_white_space_before_a_reply_is_known() -> None:
     )
     assert spaced
     assert ConversationFormat(processor(open_ended)).reply_separator(Prompt.ask("Why?")) == " "
+
+
+def test_an_order_of_roles_that_the_template_refuses_is_an_error_of_ours() -> None:
+    turns = "{% for m in messages %}{% if m.role != ('user', 'assistant')[loop.index0 % 2] %}"
+    alternating = turns + "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}"
+    chat = ConversationFormat(processor(alternating))
+    with pytest.raises(ModelError, match=r"got the roles user, user \(roles must alternate\)"):
+        chat.render(Prompt((Message("user", "a"), Message("user", "b"))))

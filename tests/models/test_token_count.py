@@ -21,6 +21,24 @@ def test_tokens_are_those_of_the_models_tokenizer() -> None:
         assert counter("a b") == 2
 
 
+class PaddingTokenizer:
+    """Keeps the padding of its last call, as those of transformers do."""
+
+    padding = True
+
+    def __call__(self, text: str, add_special_tokens: bool, padding: bool = False) -> dict[str, Any]:
+        self.padding = padding
+        return words(text, add_special_tokens)
+
+
+def test_counting_leaves_the_models_tokenizer_alone() -> None:
+    tokenizer = PaddingTokenizer()
+    counter = token_counter(SimpleNamespace(processor=SimpleNamespace(tokenizer=tokenizer)))  # type: ignore[arg-type]
+    assert counter is not None
+    assert counter("a b") == 2
+    assert tokenizer.padding
+
+
 def test_the_context_is_that_of_the_language_model() -> None:
     text = SimpleNamespace(max_position_embeddings=2048)
     nested = SimpleNamespace(get_text_config=lambda: text)

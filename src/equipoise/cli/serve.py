@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli.console import warn
+from equipoise.cli.console import printable, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import WeightOptions
 from equipoise.cli.options.expansion import with_options
-from equipoise.cli.options.socket_address import Host, bound_socket
+from equipoise.cli.options.socket_address import Host, bound_socket, until_interrupted
 from equipoise.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -50,21 +50,21 @@ def serve(
     To guard it, and to ask for keys, put `equipoise guard serve` before it.
     """
     try:
-        import uvicorn
-
-        from equipoise.model_server.app import ModelServer, create
+        from equipoise.model_server import stopping_server
+        from equipoise.model_server.app import ModelServer
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.model_server.generation_queue import GenerationQueue
+    from equipoise.model_server.prompt_room import PromptRoom
 
     # Before minutes of loading: the address may be taken.
     with bound_socket(host, port) as listening:
         loaded = compute.load(model, defend or ())
         queue = GenerationQueue(loaded, batch=batch, waiting=waiting)
-        server = ModelServer(queue, name or model, max_new_tokens, int(time.time()))
+        server = ModelServer(queue, PromptRoom(loaded), name or model, max_new_tokens, int(time.time()))
         _announce(server, listening, defend or [])
-        config = uvicorn.Config(create(server), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-        uvicorn.Server(config).run(sockets=[listening])
+        with until_interrupted():
+            stopping_server.serve(server, listening)
 
 
 def _announce(server: ModelServer, listening: socket.socket, defences: list[str]) -> None:
@@ -72,4 +72,5 @@ def _announce(server: ModelServer, listening: socket.socket, defences: list[str]
     if host not in LOCAL:
         warn("no key is asked for: whoever reaches this address may ask")
     around = f" with {', '.join(defences)}" if defences else ""
-    print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}/v1: {server.name}{around}", flush=True)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    print(printable(f"listening on {address}: {server.name}{around}"), flush=True)

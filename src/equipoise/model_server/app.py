@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,16 +17,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from equipoise.errors import EquipoiseError, out_of_memory
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.request_body import read_json, worked_on
 from equipoise.guard.gateway.streaming.events import DONE, KEEPALIVE, event
-from equipoise.model_server.generation_queue import GenerationQueue, QueueFull
+from equipoise.model_server.generation_queue import GenerationQueue, QueueClosed, QueueFull
+from equipoise.model_server.prompt_room import PromptRoom
 from equipoise.model_server.reply_request import ReplyRequest, cut_at_stop, read_request
-from equipoise.models.token_count import context_length, token_counter
-from equipoise.types import Exchange, Prompt
+from equipoise.types import Exchange
 
 log = logging.getLogger("equipoise.model_server")
 SILENCE: Final = 10.0
@@ -42,6 +42,8 @@ class ModelServer:
 
     queue: GenerationQueue
     """Generates."""
+    room: PromptRoom
+    """Counts."""
     name: str
     """As clients see it; a request may name any model, as there is only one."""
     most_tokens: int
@@ -49,39 +51,20 @@ class ModelServer:
     created: int
     """Unix time of the start."""
 
-    def _require_room(self, wanted: ReplyRequest) -> None:
-        """Refuse a prompt that leaves no room in the model's context.
-
-        Counted is the text alone: the template and pictures come on top, so that this is the least that is needed.
-
-        Raises:
-            RequestProblem: too long.
-        """
-        length, count = context_length(self.queue.model), token_counter(self.queue.model)
-        if length is None or count is None:
-            return
-        needed = count(_text(wanted.prompt)) + wanted.max_new_tokens
-        if needed > length:
-            raise RequestProblem(
-                400,
-                f"this model's context is {length} tokens; the messages and max_tokens are at least {needed}",
-                "context_length_exceeded",
-                param="messages",
-            )
-
     def submit(self, wanted: ReplyRequest) -> Future[Exchange]:
         """Give a request its place among those that wait.
 
         Raises:
             RequestProblem: there is none.
         """
-        self._require_room(wanted)
         try:
             return self.queue.submit(wanted.prompt, wanted.max_new_tokens)
         except QueueFull:
             raise RequestProblem(
                 503, "too many requests wait already; try again later", "overloaded", {"retry-after": "2"}
             ) from None
+        except QueueClosed:
+            raise _stopping() from None
 
     async def exchange(self, future: Future[Exchange]) -> Exchange:
         """The reply to a request that was submitted.
@@ -92,6 +75,8 @@ class ModelServer:
         try:
             # Cancelled with the task of a client that leaves; a prompt that still waits is then dropped.
             exchange = await asyncio.wrap_future(future)
+        except QueueClosed:
+            raise _stopping() from None
         except EquipoiseError as error:
             if out_of_memory(error):
                 raise _failed(str(error), "out_of_memory") from error
@@ -104,9 +89,8 @@ class ModelServer:
         return exchange
 
     def usage(self, wanted: ReplyRequest, exchange: Exchange) -> dict[str, int]:
-        """Tokens of the messages' text, and of the model's reply before it was cut."""
-        count = token_counter(self.queue.model) or (lambda _: 0)
-        prompt, reply = count(_text(wanted.prompt)), count(exchange.reply)
+        """Tokens of the prompt, and of the model's reply before it was cut."""
+        prompt, reply = wanted.prompt_tokens, self.room.tokens(exchange.reply)
         return {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply}
 
 
@@ -114,21 +98,15 @@ def create(server: ModelServer) -> Starlette:
     """The application.
 
     Args:
-        server: the model; its queue is closed when the application ends.
+        server: the model. Who runs the application closes its queue, as `stopping_server.serve` does.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(server.queue.close)
-
     routes = [
         Route("/v1/chat/completions", _route(partial(_chat, server)), methods=["POST"]),
         Route("/v1/models", _route(partial(_models, server)), methods=["GET"]),
         Route("/v1/models/{name:path}", _route(partial(_model, server)), methods=["GET"]),
         Route("/health", _route(partial(_health, server)), methods=["GET"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unknown})
+    return Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
 
 
 def _route(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -148,12 +126,16 @@ def _route(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
 
 async def _chat(server: ModelServer, request: Request) -> Response:
     document = await read_json(request)
-    wanted = await worked_on(request.headers, partial(read_request, document, server.most_tokens))
+
+    def read() -> ReplyRequest:
+        return server.room.fitted(read_request(document, server.most_tokens))
+
+    wanted = await worked_on(request.headers, read)
     # Before the first byte of a stream, so that a client that has to come again gets a status that says so.
     future = server.submit(wanted)
     identity = f"chatcmpl-{uuid.uuid4().hex}"
     if wanted.stream:
-        return StreamingResponse(_events(server, wanted, identity, future), media_type="text/event-stream")
+        return _ReplyStream(future, _events(server, wanted, identity, future))
 
     async def work() -> Response:
         exchange = await server.exchange(future)
@@ -164,6 +146,20 @@ async def _chat(server: ModelServer, request: Request) -> Response:
         return as_json(answer, headers={} if exchange.by == "model" else {BY: exchange.by})
 
     return await while_connected(request, work())
+
+
+class _ReplyStream(StreamingResponse):
+    """Events that end with the request for their reply, even where the client leaves before the first of them."""
+
+    def __init__(self, future: Future[Exchange], events: AsyncIterator[bytes]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._future = future
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._future.cancel()
 
 
 async def _events(
@@ -207,8 +203,8 @@ def _ended(wanted: ReplyRequest, exchange: Exchange) -> tuple[str, str]:
     return reply, "stop" if reply != exchange.reply else exchange.finish
 
 
-def _text(prompt: Prompt) -> str:
-    return "\n".join([prompt.system or "", *(message.text for message in prompt.messages)])
+def _stopping() -> RequestProblem:
+    return RequestProblem(503, "the server stops; try again later", "overloaded", {"retry-after": "5"})
 
 
 def _failed(message: str, code: str) -> RequestProblem:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from equipoise.types import ChatModel, Exchange, Prompt
@@ -15,6 +16,10 @@ class QueueFull(Exception):
     """As many prompts wait as may."""
 
 
+class QueueClosed(Exception):
+    """The server stops."""
+
+
 @dataclass(frozen=True, eq=False)
 class _WaitingPrompt:
     """One prompt, and who waits for its reply."""
@@ -22,6 +27,11 @@ class _WaitingPrompt:
     prompt: Prompt
     max_new_tokens: int
     reply: Future[Exchange] = field(default_factory=Future)
+
+    def fail(self, error: Exception) -> None:
+        """Give an error to who waits, unless there is a reply or nobody waits."""
+        with suppress(InvalidStateError):
+            self.reply.set_exception(error)
 
     def goes_with(self, other: _WaitingPrompt) -> bool:
         """Whether one call can generate both: the length is one for a call, and pictures make another forward pass."""
@@ -45,6 +55,7 @@ class GenerationQueue:
         self._batch, self._most = batch, waiting
         self._waiting: deque[_WaitingPrompt] = deque()
         self._changed = threading.Condition()
+        self._running: list[_WaitingPrompt] = []
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
         self._thread.start()
@@ -63,27 +74,39 @@ class GenerationQueue:
         """The exchange to come; cancel it when nobody waits for it any more.
 
         Raises:
-            QueueFull: too many wait already, or the queue is closed.
+            QueueFull: too many wait already.
+            QueueClosed: no more are taken.
         """
         item = _WaitingPrompt(prompt, max_new_tokens)
         with self._changed:
             if len(self._waiting) >= self._most:
                 # Those whose clients have left take no room.
                 self._waiting = deque(one for one in self._waiting if not one.reply.cancelled())
-            if self._closed or len(self._waiting) >= self._most:
+            if self._closed:
+                raise QueueClosed
+            if len(self._waiting) >= self._most:
                 raise QueueFull
             self._waiting.append(item)
             self._changed.notify()
         return item.reply
 
-    def close(self) -> None:
-        """Take no more prompts; those that wait are cancelled, the batch at hand is finished."""
+    def stop(self) -> None:
+        """Take no more prompts; those that wait fail with `QueueClosed`, the batch at hand goes on."""
         with self._changed:
             self._closed = True
             for item in self._waiting:
-                item.reply.cancel()
+                item.fail(QueueClosed())
             self._waiting.clear()
             self._changed.notify()
+
+    def abandon(self) -> None:
+        """Let the batch at hand fail with `QueueClosed`; its thread, which nothing can interrupt, ends by itself."""
+        for item in self._running:
+            item.fail(QueueClosed())
+
+    def close(self) -> None:
+        """Stop, and wait for the end of the batch at hand."""
+        self.stop()
         self._thread.join()
 
     def _work(self) -> None:
@@ -91,6 +114,7 @@ class GenerationQueue:
             batch = self._next()
             if batch is None:
                 return
+            self._running = batch
             self._generate(batch)
 
     def _next(self) -> list[_WaitingPrompt] | None:
@@ -107,17 +131,24 @@ class GenerationQueue:
         return [item for item in chosen if item.reply.set_running_or_notify_cancel()]
 
     def _generate(self, batch: Sequence[_WaitingPrompt]) -> None:
-        if not batch:
-            return
+        if batch and not self._generated(batch):
+            # Outside the handler of the error, whose traceback holds the tensors of the batch.
+            for item in batch:
+                self._generated([item])
+
+    def _generated(self, batch: Sequence[_WaitingPrompt]) -> bool:
+        """Whether each prompt of a batch has got its reply, or one that is alone its error."""
         prompts = [item.prompt for item in batch]
         try:
             exchanges = self.model.generate(prompts, max_new_tokens=batch[0].max_new_tokens)
-        except Exception as error:  # noqa: BLE001 - each client gets its own
+            replies = list(zip(batch, exchanges, strict=True))
+        # Also those that are no `Exception`, as a panic of a tokenizer: without its thread the server would be deaf.
+        except BaseException as error:  # noqa: BLE001 - each client gets its own
             if len(batch) == 1:
-                batch[0].reply.set_exception(error)
-                return
-            for item in batch:
-                self._generate([item])
-            return
-        for item, exchange in zip(batch, exchanges, strict=True):
-            item.reply.set_result(exchange)
+                # An event loop ends at a `SystemExit` that it hands to a client.
+                batch[0].fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            return len(batch) == 1
+        for item, exchange in replies:
+            with suppress(InvalidStateError):
+                item.reply.set_result(exchange)
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,6 +50,8 @@ class ReplyRequest:
     """Whether the client wants events."""
     include_usage: bool
     """Whether the last event holds the token counts."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt, once they are counted."""
 
 
 def read_request(body: Any, most_tokens: int) -> ReplyRequest:
@@ -68,7 +71,7 @@ def read_request(body: Any, most_tokens: int) -> ReplyRequest:
             raise RequestProblem(400, f"this server does not support {name}", "unsupported_parameter", param=name)
     stream = body.get("stream")
     if not isinstance(stream, bool | None):
-        raise _invalid("expected stream: true or false", "stream")
+        raise _invalid(f"expected stream: true or false, got {_shown(stream)}", "stream")
     options = body.get("stream_options")
     return ReplyRequest(
         prompt=_prompt(body.get("messages")),
@@ -91,7 +94,7 @@ def _tokens(body: Mapping[str, Any], most: int) -> int:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(f"expected {name} of at least 1", name)
+            raise _invalid(f"expected {name}: a whole number of at least 1, got {_shown(value)}", name)
         return value
     return min(DEFAULT_TOKENS, most)
 
@@ -125,7 +128,8 @@ def _prompt(value: Any) -> Prompt:
         elif role in ("user", "assistant"):
             messages.append(Message(_role(role), text, tuple(images)))
         else:
-            raise _invalid(f"expected the role system, developer, user or assistant in {where}", f"{where}.role")
+            roles = "system, developer, user or assistant"
+            raise _invalid(f"expected the role {roles} in {where}, got {_shown(role)}", f"{where}.role")
     if not messages or messages[-1].role != "user":
         raise _invalid("expected a last message of the user", "messages")
     return Prompt(tuple(messages), "\n\n".join(text for text in system if text) or None)
@@ -166,13 +170,18 @@ def _text(value: str, where: str) -> str:
 
 def _picture(value: Any, where: str) -> Any:
     url = value.get("url") if isinstance(value, dict) else value
-    if not isinstance(url, str) or not url.startswith("data:"):
+    if not isinstance(url, str) or url[:5].lower() != "data:":
         # A server that fetches what strangers name is a way into the network that it stands in.
         raise _invalid(f"expected a picture as a data URL in {where}, as this server fetches no addresses", where)
     try:
         return decode_picture(read_data_url(url, max_bytes=PICTURE_BYTES), "the picture", LIMITS)
     except PictureError as error:
         raise RequestProblem(400, str(error), "invalid_image", param=where) from error
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: as JSON, in ASCII, and short."""
+    return json.dumps(value)[:40]
 
 
 def _invalid(message: str, param: str | None) -> RequestProblem:

@@ -39,7 +39,11 @@ class ConversationFormat:
             self.system_role = self._supports_system()
 
     def render(self, prompt: Prompt) -> str:
-        """The conversation up to where the reply begins, or goes on where it has begun."""
+        """The conversation up to where the reply begins, or goes on where it has begun.
+
+        Raises:
+            ModelError: the template refuses this order of roles.
+        """
         begun = self._beginning(prompt)
         return begun + self._separator(prompt, begun) + prompt.prefill if prompt.prefill else begun
 
@@ -48,7 +52,14 @@ class ConversationFormat:
         prompt = self._fold_system(prompt)
         if self.form == "plain" or not prompt.templated:
             return self._start(prompt) + "\n".join(self._plain_text(message) for message in prompt.messages)
-        return self._apply_template(self._turns(prompt), begin_reply=True)
+        try:
+            return self._apply_template(self._turns(prompt), begin_reply=True)
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in self._turns(prompt)[:10])
+            raise ModelError(
+                f"expected a conversation that the model's chat template takes, got the roles {roles} "
+                f"({first_line(error)}); try user and assistant in turns, beginning with user"
+            ) from error
 
     def _start(self, prompt: Prompt) -> str:
         """The token that a text begins with, where the template would have written it."""

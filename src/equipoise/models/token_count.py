@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,17 @@ from equipoise.types import ChatModel
 
 
 def token_counter(model: ChatModel) -> Callable[[str], int] | None:
-    """How many tokens of the model a text has; None where its tokenizer is not at hand."""
-    tokenizer = getattr(getattr(_core(model), "processor", None), "tokenizer", None)
-    if tokenizer is None:
+    """How many tokens of the model a text has; None where its tokenizer is not at hand.
+
+    Threads may count while another one generates.
+    """
+    original = getattr(getattr(_core(model), "processor", None), "tokenizer", None)
+    if original is None:
         return None
+    # Every call of a tokenizer sets its padding for good: without a copy, counting turns off that of a batch which
+    # another thread is about to tokenize.
+    tokenizer = copy.deepcopy(original)
+    tokenizer("", add_special_tokens=False)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

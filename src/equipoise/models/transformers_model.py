@@ -286,7 +286,7 @@ class TransformersModel(OpenModel):
             if not full:
                 raise ModelError(
                     f"expected {type(self.model).__name__} to run on this prompt, got {type(error).__name__} "
-                    f"({first_line(error)}); try a picture of another size or shape, or another model"
+                    f"({first_line(error)}); try a shorter prompt, a picture of another size or shape, or another model"
                 ) from error
             raise OutOfMemoryError(
                 f"expected the work to fit into the memory of {self.device}, got an out-of-memory error; "

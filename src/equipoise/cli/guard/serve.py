@@ -13,7 +13,7 @@ from equipoise.cli.console import quiet, warn
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions, PictureGuard, picture_detector
 from equipoise.cli.options.param_types import MACHINE
-from equipoise.cli.options.socket_address import Host, bound_socket
+from equipoise.cli.options.socket_address import Host, bound_socket, until_interrupted
 from equipoise.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def serve(
     listening = bound_socket(host, port)
     _ready(service, listening, upstream)
     config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    uvicorn.Server(config).run(sockets=[listening])
+    with until_interrupted():
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 @dataclass(frozen=True)

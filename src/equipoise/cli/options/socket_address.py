@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,6 +12,15 @@ import typer
 from equipoise.errors import UsageError
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Inside, a server runs: Ctrl-C, the usual way to end one, interrupts nothing that could be gone on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
