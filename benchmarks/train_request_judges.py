@@ -146,12 +146,12 @@ def measured(judge: RequestJudge) -> list[str]:
     lines = []
     for test, pairs in tests().items():
         verdicts = judge([text for text, _ in pairs])
-        said = np.array([verdict.label for verdict in verdicts])
+        judged = np.array([verdict.label for verdict in verdicts])
         labels = np.array([label for _, label in pairs])
         both = 0 < labels.sum() < len(labels)
         classes = (False, True) if both else (False,)
         harmless, harmful = (
-            " / ".join(f"{100 * (said[labels == kind] == name).mean():.0f} %" for kind in classes)
+            " / ".join(f"{100 * (judged[labels == kind] == name).mean():.0f} %" for kind in classes)
             for name in ("harmless", "harmful")
         )
         scores = [verdict.probability for verdict in verdicts]

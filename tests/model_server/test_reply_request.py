@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.media.decode import DecodeLimits
 from equipoise.media.encode import png_data_url
 from equipoise.model_server.reply_request import MAX_PICTURES, cut_at_stop, read_request
 
@@ -110,6 +111,14 @@ def test_a_bad_request_is_one_clear_error(fields: dict[str, Any]) -> None:
         read_request(body(**fields), 9)
     assert raised.value.status == 400
     assert "expected" in raised.value.message
+
+
+def test_pictures_of_one_request_have_a_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.model_server.reply_request.LIMITS", DecodeLimits(max_pixels=13))
+    two = {"messages": [{"role": "user", "content": [picture()] * 2}]}
+    assert len(read_request(body(**two), 9).prompt.pictures) == 2
+    with pytest.raises(RequestProblem, match="at most 13 pixels together"):
+        read_request(body(messages=[{"role": "user", "content": [picture()] * 3}]), 9)
 
 
 def test_a_body_is_an_object() -> None:

@@ -111,7 +111,7 @@ def _prompt(value: Any) -> Prompt:
         raise _invalid("expected messages: a list with at least one message", "messages")
     system: list[str] = []
     messages: list[Message] = []
-    pictures = 0
+    pictures = pixels = 0
     for number, one in enumerate(value):
         where = f"messages[{number}]"
         if not isinstance(one, dict):
@@ -120,6 +120,10 @@ def _prompt(value: Any) -> Prompt:
         pictures += len(images)
         if pictures > MAX_PICTURES:
             raise _invalid(f"expected at most {MAX_PICTURES} pictures", where)
+        pixels += sum(image.width * image.height for image in images)
+        if pixels > LIMITS.max_pixels:
+            # Requests that wait keep their pictures in memory.
+            raise _invalid(f"expected pictures of at most {LIMITS.max_pixels:,} pixels together, got more", where)
         role = one.get("role")
         if role in SYSTEM:
             if images:
