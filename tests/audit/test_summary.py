@@ -148,11 +148,12 @@ def test_any_damage_to_a_summary_is_one_error_that_names_the_place(summary: Audi
             float("nan"),
             "a number at summary.json: variants.plain.needless_refusal.low, got NaN",
         ),
+        (("comparisons", 0, "rates"), {"": []}, "comparisons[0].rates.needless_refusal, got no such field"),
         (("warnings",), [{"kind": "k", "text": "t", "about": {"variant": None, "suite": None, "rate": "x"}}], "one of"),
     ],
 )
 def test_a_field_of_another_type_is_named_with_what_it_holds(
-    summary: AuditSummary, path: tuple[str, ...], value: object, message: str
+    summary: AuditSummary, path: tuple[str | int, ...], value: object, message: str
 ) -> None:
     document = json.loads(json.dumps(summary.to_json()))
     parent = document

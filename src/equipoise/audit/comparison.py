@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from equipoise.audit.json_reader import JsonObject
-from equipoise.audit.labels import KINDS, PLAIN, RateName, is_about, label_of
+from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import noise_suites
 from equipoise.errors import UsageError
@@ -129,6 +129,8 @@ class RunComparison:
             UsageError: a field is missing or has another type.
         """
         rates = values.object("rates")
+        # Earlier versions had fewer rates, but always both axes.
+        kinds = [kind for kind in KINDS if kind in AXES or kind in rates.values]
         return cls(
             a=values.object("a").record(ComparedSide),
             b=values.object("b").record(ComparedSide),
@@ -138,7 +140,7 @@ class RunComparison:
             changed=values.get("changed", int),
             other_content=values.get("other_content", int),
             warnings=values.list_of("warnings", str),
-            rates={kind: RateChange.from_json(rates.object(kind)) for kind in KINDS if kind in rates.values},
+            rates={kind: RateChange.from_json(rates.object(kind)) for kind in kinds},
         )
 
 
