@@ -14,7 +14,7 @@ from equipoise.types import ChatModel, Prompt
 
 LONGEST_TOKEN: Final = 64
 """Letters of a token, on average at most: text with more for each token of the context is refused uncounted, because
-counting takes a second per megabyte."""
+counting megabytes takes seconds."""
 
 
 class PromptRoom:
@@ -43,8 +43,9 @@ class PromptRoom:
         Raises:
             RequestProblem: the context has no room for a reply, or the template does not take the conversation.
         """
-        if self._length is not None and len(plain_text(wanted.prompt)) > LONGEST_TOKEN * self._length:
-            raise _too_long(self._length, f"{len(plain_text(wanted.prompt))} letters")
+        letters = len(plain_text(wanted.prompt))
+        if self._length is not None and letters > LONGEST_TOKEN * self._length:
+            raise _too_long(self._length, f"{letters} letters")
         try:
             tokens = self.tokens(self._render(wanted.prompt))
         except EquipoiseError as error:

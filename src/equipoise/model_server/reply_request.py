@@ -9,17 +9,19 @@ from typing import Any, Final
 
 from equipoise.errors import PictureError
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.picture_decoding import FORMATS
 from equipoise.media.decode import DecodeLimits, decode_picture
 from equipoise.media.encode import read_data_url
-from equipoise.types import Message, Prompt, Role
+from equipoise.types import Message, Prompt
 
 DEFAULT_TOKENS: Final = 256
 """Tokens of a reply, at most, where the request names no limit."""
 MAX_PICTURES: Final = 8
 """Pictures of one request, at most."""
-LIMITS: Final = DecodeLimits(max_pixels=2**25, formats=("PNG", "JPEG", "WEBP", "GIF", "MPO"))
-"""What pictures of strangers may be."""
+LIMITS: Final = DecodeLimits(max_pixels=2**25, formats=(*FORMATS, "MPO"))
+"""What pictures of strangers may be: pixels of one, and of all pictures of a request; phones write MPO."""
 PICTURE_BYTES: Final = 20_000_000
+"""Bytes of one picture's file, at most."""
 UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "tools": (None, []),
     "functions": (None, []),
@@ -129,18 +131,14 @@ def _prompt(value: Any) -> Prompt:
             if images:
                 raise _invalid(f"expected text alone in a system message, got a picture in {where}", where)
             system.append(text)
-        elif role in ("user", "assistant"):
-            messages.append(Message(_role(role), text, tuple(images)))
+        elif role == "user" or role == "assistant":
+            messages.append(Message(role, text, tuple(images)))
         else:
             roles = "system, developer, user or assistant"
             raise _invalid(f"expected the role {roles} in {where}, got {_shown(role)}", f"{where}.role")
     if not messages or messages[-1].role != "user":
         raise _invalid("expected a last message of the user", "messages")
     return Prompt(tuple(messages), "\n\n".join(text for text in system if text) or None)
-
-
-def _role(name: str) -> Role:
-    return "user" if name == "user" else "assistant"
 
 
 def _content(value: Any, where: str) -> tuple[str, list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -177,10 +177,7 @@ class _MeasuredSeed:
         run = AuditRun.open(folder)
         cases = run.cases()
         static = folder / STATIC
-        warnings: dict[str, float] = {}
-        for warning in find_warnings(run, cases):
-            text = _in_words(warning)
-            warnings[text] = max(warnings.get(text, 0.0), warning.may_change or 0.0)
+        warnings = [(_in_words(warning), warning.may_change or 0.0) for warning in find_warnings(run, cases)]
         return cls(
             folder,
             VariantRecord.read(folder),
@@ -191,8 +188,12 @@ class _MeasuredSeed:
         )
 
 
-def _largest_first(warnings: Mapping[str, float]) -> dict[str, float]:
-    return dict(sorted(warnings.items(), key=lambda item: -item[1]))
+def _largest_first(warnings: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Each warning once, with the most that it may change; the largest first."""
+    largest: dict[str, float] = {}
+    for text, weight in warnings:
+        largest[text] = max(largest.get(text, 0.0), weight)
+    return dict(sorted(largest.items(), key=lambda item: -item[1]))
 
 
 def _in_words(warning: AuditWarning) -> str:
@@ -236,11 +237,7 @@ def _rows(folder: Path, groups: Mapping[str, Sequence[_MeasuredSeed]]) -> tuple[
     rows = []
     for index, (name, seeds) in enumerate(groups.items()):
         first = seeds[0]
-        own: dict[str, float] = {}
-        for seed in seeds:
-            for text, weight in seed.warnings.items():
-                if text not in common:
-                    own[text] = max(own.get(text, 0.0), weight)
+        own = _largest_first(item for seed in seeds for item in seed.warnings.items() if item[0] not in common)
         kinds: tuple[RateName, ...] = (*AXES, "accuracy")
         rows.append(
             FrontierRow(
@@ -252,7 +249,7 @@ def _rows(folder: Path, groups: Mapping[str, Sequence[_MeasuredSeed]]) -> tuple[
                 cost={**first.record.cost, "fit_seconds": sum(s.record.cost.get("fit_seconds", 0.0) for s in seeds)},
                 tuning=first.record.tuning,
                 tuned_on=first.record.tuned_on,
-                doubts=tuple(dict.fromkeys([*(d for seed in seeds for d in seed.record.doubts), *_largest_first(own)])),
+                doubts=tuple(dict.fromkeys([*(d for seed in seeds for d in seed.record.doubts), *own])),
                 specs=tuple(first.record.specs),
                 model=first.record.model,
                 attacked=_attacked(seeds, attacked[name]) if has_attack else {},
