@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -46,12 +47,16 @@ def test_it_serves_the_model_and_ends_with_sigterm() -> None:
 
 def test_ctrl_c_ends_it_without_a_word() -> None:
     command = [sys.executable, "-m", "tests.cli.fakes", "serve", "toy/text", "--port", "0", "--name", "odd\udcff"]
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment()) as process:
-        assert process.stdout is not None
-        assert "odd\\udcff" in process.stdout.readline(), "a name that is no text is escaped"
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=SOON) == ("", "")
-        assert process.returncode == 130
+    # A shell starts what runs in its background with SIGINT ignored, and so the tests may have been started.
+    options = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL), "env": environment()}
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, **options) as process:  # type: ignore[call-overload]
+        try:
+            assert "odd\\udcff" in process.stdout.readline(), "a name that is no text is escaped"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=SOON) == ("", "")
+            assert process.returncode == 130
+        finally:
+            process.kill()
 
 
 def test_a_taken_address_and_a_missing_model_are_one_line_each(equipoise: Command) -> None:
