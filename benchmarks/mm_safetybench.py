@@ -19,23 +19,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.guarded_model import BY
+from equipoise.countermeasures.guarded_model import BY, GuardedModel
 from equipoise.data.catalogue import load_suite
 from equipoise.data.typographic import typographic
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import run_judge
-from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.reference.mllm import suite as scenes
 from equipoise.stats.proportions import Rate
 from equipoise.steering.stage_folder import StageFolder
-from equipoise.types import Sample
+from equipoise.types import Exchange, Sample
 from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "mm_safetybench.json"
 PAGE: Final = ROOT / "docs" / "reference-models.md"
-GUARD: Final = "guard:detoxifier=model"
+GUARD: Final = "guard:detector=reference,detoxifier=reference,read=yes"
 ORDINARY: Final = ("ordinary: scenes", "ordinary: everyday")
 COLUMNS: Final = (
     ("reference/base", "text"),
@@ -69,19 +68,20 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
     columns: dict[str, dict[str, Any]] = {}
     for name, form in COLUMNS:
         model = load(name, dtype="bfloat16")
-        for title, target in (("plain", model), ("guarded", defend(model, [arguments.guard]))):
-            column = f"{name}, {form}, {title}"
-            columns[column] = {}
-            for group, samples in groups.items():
-                # The base reads no pictures; ordinary questions are not drawn, so they are asked once.
-                if (group == ORDINARY[0] and name == "reference/base") or (group in ORDINARY and form == "drawn"):
-                    continue
-                stage = f"{column}-{group}".replace("/", "-").replace(", ", "-").replace(" ", "-").replace(":", "")
-                if stages.get(stage) is None:
-                    drawn = typographic(samples) if form == "drawn" else samples
-                    stages.put(stage, counted(target, drawn, arguments.reply_tokens))
-                columns[column][group] = stages.get(stage)
-                print(column, group, columns[column][group], flush=True)
+        guarded = defend(model, [arguments.guard])
+        assert isinstance(guarded, GuardedModel)
+        for group, samples in groups.items():
+            # The base reads no pictures; ordinary questions are not drawn, so they are asked once.
+            if (group == ORDINARY[0] and name == "reference/base") or (group in ORDINARY and form == "drawn"):
+                continue
+            stage = f"{name}-{form}-{group}".replace("/", "-").replace(" ", "-").replace(":", "")
+            if stages.get(stage) is None:
+                drawn = typographic(samples) if form == "drawn" else samples
+                replies = model.generate([sample.prompt for sample in drawn], max_new_tokens=arguments.reply_tokens)
+                stages.put(stage, {"plain": counted(replies), "guarded": counted(guarded.apply(replies))})
+            for title, counts in stages.get(stage).items():
+                columns.setdefault(f"{name}, {form}, {title}", {})[group] = counts
+            print(name, form, group, stages.get(stage), flush=True)
     RESULTS.write_text(json.dumps({**recipe, "columns": columns}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -101,9 +101,8 @@ def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
     return [samples[int(index * step)] for index in range(min(limit, len(samples)))]
 
 
-def counted(model: OpenModel, samples: Sequence[Sample], reply_tokens: int) -> dict[str, int]:
+def counted(exchanges: Sequence[Exchange]) -> dict[str, int]:
     """Answers, refusals, replies that the guard replaced, and unscored ones."""
-    exchanges = model.generate([sample.prompt for sample in samples], max_new_tokens=reply_tokens)
     verdicts = run_judge(choose_judge("ensemble", ()), exchanges)
     replaced = [exchange.by == BY for exchange in exchanges]
     pairs = list(zip(verdicts, replaced, strict=True))

@@ -202,19 +202,25 @@ def upstream(folder: str) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(bare: str, folder: Path, record: str) -> Iterator[str]:
-    """`equipoise guard serve` before it, with a record; its base URL."""
-    command = [str(BIN / "equipoise"), "guard", "serve", "--upstream", bare, "--port", "0"]
-    command += ["--detector", "testbed", "--detoxifier", "testbed", "--record", record]
-    log = folder / "gateway.log"
-    with log.open("wb") as file, _running(command, file) as process:
+def gateway(bare: str, folder: Path, record: str, guard: str = "testbed") -> Iterator[str]:
+    """`equipoise guard serve` before it, with detector and detoxifier of one name and a record; its base URL."""
+    command = ["guard", "serve", "--upstream", bare, "--port", "0"]
+    with listening([*command, "--detector", guard, "--detoxifier", guard, "--record", record], folder) as address:
+        yield address
+
+
+@contextmanager
+def listening(arguments: Sequence[str], folder: Path) -> Iterator[str]:
+    """A server of `equipoise` that says where it listens; its base URL."""
+    log = folder / f"{arguments[0]}.log"
+    with log.open("wb") as file, _running([str(BIN / "equipoise"), *arguments], file) as process:
         addresses: list[str] = []
 
-        def listening() -> bool:
-            addresses[:] = re.findall(r"listening on (http://\S+/v1)", log.read_text(encoding="utf-8"))
+        def answers() -> bool:
+            addresses[:] = re.findall(r"listening on (http://\S+?/v1)", log.read_text(encoding="utf-8"))
             return bool(addresses)
 
-        _wait(listening, process, "the gateway")
+        _wait(answers, process, " ".join(arguments[:2]))
         yield addresses[0]
 
 

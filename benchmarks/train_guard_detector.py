@@ -2,17 +2,19 @@
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
-    python benchmarks/train_guard_detector.py --adapter --base reference/base --out FOLDER
+    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --out FOLDER
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
 copy of the embedded one, and only its early exit is trained. With `--adapter` an adapter alone is trained and written,
-over any base, on the same rows and without an early exit.
+over any base, on the same rows and without an early exit. `--most` takes at most so many rows of a label and set, which
+makes a large base affordable.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,9 +70,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=int, help="rows of a set and label, at most")
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
-    rows, held_out = lessons(), choices()
+    rows, held_out = thinned(lessons(), arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
         recipe = adapter_recipe(arguments.base, arguments.seed)
@@ -105,6 +108,7 @@ def adapter_recipe(base: str, seed: int) -> DetectorTrainingConfig:
         base,
         epochs=1,
         rate=3e-4,
+        batch=8,
         seed=seed,
         lora=16,
         frozen_bf16=True,
@@ -112,6 +116,19 @@ def adapter_recipe(base: str, seed: int) -> DetectorTrainingConfig:
         surroundings=0,
         compiled=True,
     )
+
+
+def thinned(rows: Sequence[Row], most: int | None) -> list[Row]:
+    """At most so many rows of each set and label, those with the smallest sha256; None keeps all."""
+    order = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
+    counts: Counter[tuple[str, bool]] = Counter()
+    chosen = set()
+    for row in order:
+        group = (row.dataset, row.harmful)
+        if most is None or counts[group] < most:
+            counts[group] += 1
+            chosen.add(row.id)
+    return [row for row in rows if row.id in chosen]
 
 
 def print_progress(step: int, steps: int, loss: float, every: int = 100) -> None:

@@ -49,13 +49,17 @@ class GuardedModel(Countermeasure):
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """The model's replies as the guard lets them pass, rewrites or refuses them; failures stay failures."""
-        exchanges = self.model.generate(prompts, max_new_tokens=max_new_tokens)
+        return self.apply(self.model.generate(prompts, max_new_tokens=max_new_tokens))
+
+    def apply(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Replies of the model inside, as the guard lets them pass, rewrites or refuses them."""
+        passed = list(exchanges)
         # A prompt that got no reply is a failure of the model, which a guard must not turn into a verdict.
-        replied = [index for index, exchange in enumerate(exchanges) if exchange.error is None]
-        decisions = self.guard.check_exchanges([exchanges[index] for index in replied])
+        replied = [index for index, exchange in enumerate(passed) if exchange.error is None]
+        decisions = self.guard.check_exchanges([passed[index] for index in replied])
         for index, decision in zip(replied, decisions, strict=True):
-            exchanges[index] = apply_decision(exchanges[index], decision)
-        return exchanges
+            passed[index] = apply_decision(passed[index], decision)
+        return passed
 
 
 def apply_decision(exchange: Exchange, decision: GuardDecision) -> Exchange:

@@ -38,7 +38,10 @@ class GuardOptions:
 
     detector: Annotated[
         str,
-        typer.Option("--detector", help="embedded, embedded-fast, testbed, or a folder of `equipoise train detector`."),
+        typer.Option(
+            "--detector",
+            help="embedded, embedded-fast, reference, testbed, or a folder of `equipoise train detector`.",
+        ),
     ] = "embedded"
     policy: Annotated[
         Path | None, typer.Option("--policy", help="TOML file; `equipoise guard policy` prints the default one.")
@@ -94,8 +97,8 @@ Detoxifiers = Annotated[
     list[str] | None,
     typer.Option(
         "--detoxifier",
-        help="Who rewrites harmful replies: testbed, a folder of `equipoise train detoxifier`, or granite:ADAPTER; may "
-        "be repeated, tried in order. Without one a harmful reply becomes the policy's refusal.",
+        help="Who rewrites harmful replies: reference, testbed, a folder of `equipoise train detoxifier`, or "
+        "granite:ADAPTER; may be repeated, tried in order. Without one a harmful reply becomes the policy's refusal.",
     ),
 ]
 PictureGuard = Annotated[

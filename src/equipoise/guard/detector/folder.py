@@ -50,7 +50,7 @@ def read(
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
         dtype: compute in this number format of torch, or in `int8` (an encoder of BERT's kind on a CPU); None takes
-            float32, or what `reduced` says.
+            float32, or what `reduced` says, and for an adapter over a shared base `shared_format`.
         reduced: compute in bfloat16 where the processor has matrix instructions for it, else in 8-bit integers where
             torch has kernels for them (x86): about half of the time, logits that differ by a few hundredths.
         early_exit: whether the early exit is loaded, if there is one.
@@ -58,7 +58,9 @@ def read(
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    if dtype is None and reduced and (device or "cpu") == "cpu":
+    if dtype is None and (folder / ADAPTER).is_dir():
+        dtype = _shared_format()
+    elif dtype is None and reduced and (device or "cpu") == "cpu":
         dtype = _reduced_format()
     return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", dtype or "float32", early_exit)
 
@@ -72,6 +74,12 @@ def _reduced_format() -> str | None:
     if has_fast_bfloat16():
         return "bfloat16"
     return INT8 if has_int8_products() else None
+
+
+def _shared_format() -> str:
+    from equipoise.models.shared_base import shared_format
+
+    return str(shared_format()).removeprefix("torch.")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ class HarmNetwork(nn.Module):
     def __init__(self, base: Any, pooling: Pooling, dropout: float = 0.1) -> None:
         super().__init__()
         self.base = base
+        # Decoders keep keys and values for a next token by default; there is none.
+        if hasattr(base.config, "use_cache"):
+            base.config.use_cache = False
         self.pooling = pooling
         self.dropout = dropout
         self.head = nn.Linear(base.config.hidden_size, 1)

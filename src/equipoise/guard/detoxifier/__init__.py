@@ -3,6 +3,7 @@
 | name | detoxifier |
 |---|---|
 | a folder | a causal language model that `equipoise train detoxifier` trained, or any other of the same template |
+| `reference` | in English, an adapter over `reference/base`; `equipoise reference install` first |
 | `testbed` | the embedded world's own |
 | `granite:ADAPTER` | IBM's harm-correction adapter, a folder or a name on the hub, on the Granite Guardian it names |
 | `model` | the guarded model itself, under an instruction to rewrite |
@@ -15,11 +16,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from equipoise import reference
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.decision import Detoxifier
 from equipoise.testbed.reference import WEIGHTS
 from equipoise.types import ChatModel
 
+REFERENCE: Final = reference.WEIGHTS / "detoxifier"
 TESTBED: Final = WEIGHTS / "guard-detoxifier"
 
 
@@ -36,7 +39,7 @@ def load(
 
     Raises:
         UsageError: `model` without one.
-        ModelError: nothing there, or no language model.
+        ModelError: nothing there, no language model, or no `reference/base` for the one that needs it.
     """
     if name == "model":
         if model is None:
@@ -50,8 +53,10 @@ def load(
         return granite.read(name.removeprefix("granite:"), device=device, dtype=dtype)
     from equipoise.guard.detoxifier.trained_detoxifier import read
 
-    if name == "testbed":
-        return read(TESTBED, name="testbed", device=device, dtype=dtype)
+    if name in ("reference", "testbed"):
+        return read(REFERENCE if name == "reference" else TESTBED, name=name, device=device, dtype=dtype)
     if not Path(name).is_dir():
-        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`")
+        raise ModelError(
+            f"expected a detoxifier, got {name!r}; try reference, or a folder of `equipoise train detoxifier`"
+        )
     return read(Path(name), device=device, dtype=dtype)

@@ -147,8 +147,7 @@ def read(
         folder: as the training leaves it.
         name: what people call it; the folder's name by default.
         device: where it computes; the CPU by default.
-        dtype: number format of the weights; None is float32 for a whole model, and for an adapter bfloat16 where the
-            processor is fast with it.
+        dtype: number format of the weights; None is float32 for a whole model, and `shared_format` for an adapter.
 
     Raises:
         ModelError: no causal language model there.
@@ -158,11 +157,11 @@ def read(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from equipoise.models.adapter import holds_adapter
-    from equipoise.models.shared_base import adapted_base, has_fast_bfloat16
+    from equipoise.models.shared_base import adapted_base, shared_format
 
     known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
     if holds_adapter(folder):
-        number_format = getattr(torch, dtype or ("bfloat16" if has_fast_bfloat16() else "float32"))
+        number_format = getattr(torch, dtype) if dtype else shared_format()
         adapted, tokenizer = adapted_base(folder, device=device or "cpu", dtype=number_format)
         return TrainedDetoxifier(adapted, tokenizer, name=name or folder.name, identity=known)
     try:
