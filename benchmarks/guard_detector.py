@@ -1,9 +1,12 @@
-"""How good the embedded harm detector is on real labelled replies, split by question, and what it costs.
+"""How good harm detectors are on real labelled replies, split by question.
 
-    python benchmarks/guard_detector.py [--base MINILM] [--detector NAME] [--scores FILE] [--page]
+    python benchmarks/guard_detector.py [--base MINILM] [--scores FILE] [--page]
+    python benchmarks/guard_detector.py --detector NAME [--title TITLE] [--scores FILE]
+    python benchmarks/guard_detector.py --speed embedded reference
 
 `MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
-beside it. Needs EQUIPOISE_SHARED_DATA. `benchmarks/guard_rows.py` says which rows are held out.
+beside the embedded detector. Another `--detector` (a name or a folder) becomes a column of the second table; `--speed`
+measures the time of several in one run. Needs EQUIPOISE_SHARED_DATA. `guard_rows.py` says which rows are held out.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detector_columns import columns_table, speed
 from equipoise.guard.detector import load
 from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
@@ -43,6 +47,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
 PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
+KEPT = ("frozen", "safe_rlhf_learned", "others", "speed")
+"""Parts of the results that a new measurement of `embedded` does not replace."""
 PART = 64
 """Replies between two writes of a score file."""
 TEST_ONLY: dict[str, Callable[[], list[Labelled]]] = {"do_not_answer": do_not_answer, "safe_rlhf": safe_rlhf}
@@ -318,31 +324,39 @@ def render(results: dict[str, Any]) -> None:
         ", ".join(f"{value:.3f} ({name})" for name, value in early["areas"].items()) + ".",
     ]
     put(PAGE, "detector", lines)
+    put(PAGE, "detectors", columns_table(results))
 
 
 def main() -> None:
     """Measure and render."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", default="embedded")
+    parser.add_argument("--title", help="of the column of another detector; its name by default")
+    parser.add_argument("--speed", nargs="+", help="measure the time of these detectors alone, in one run")
     parser.add_argument("--base")
     parser.add_argument("--learned", action="store_true", help="with --base: of SafeRLHF-mini's own rows, and no more")
     parser.add_argument("--page", action="store_true", help="render the tables from stored results only")
     parser.add_argument("--scores", type=Path, help="keep the scores in this file, to go on from there")
     arguments = parser.parse_args()
     scores.open(arguments.scores)
-    if not arguments.page:
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if arguments.speed:
+        known["speed"] = {name: speed(name) for name in arguments.speed}
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+    elif not arguments.page:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results = known if arguments.learned else measure(detector)
         if arguments.base and not arguments.learned:
             results["frozen"] = frozen(arguments.base)
         if arguments.base:
             results["safe_rlhf_learned"] = safe_rlhf_learned(arguments.base, detector)
-        results = {name: known[name] for name in ("frozen", "safe_rlhf_learned") if name in known} | results
         print(json.dumps(results, indent=1))
-        if arguments.detector != "embedded":
-            return
+        if arguments.detector == "embedded":
+            results = {name: known[name] for name in KEPT if name in known} | results
+        else:
+            column = {arguments.title or arguments.detector: results}
+            results = known | {"others": known.get("others", {}) | column}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     render(json.loads(RESULTS.read_text()))
 

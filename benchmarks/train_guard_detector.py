@@ -2,7 +2,7 @@
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
-    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --out FOLDER
+    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --compile --out FOLDER
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
@@ -71,12 +71,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, help="rows of a set and label, at most")
+    parser.add_argument("--compile", action="store_true", help="with --adapter: compile the layers of a decoder")
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
     rows, held_out = thinned(lessons(), arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
-        recipe = adapter_recipe(arguments.base, arguments.seed)
+        recipe = adapter_recipe(arguments.base, arguments.seed, compiled=arguments.compile)
         train(
             recipe,
             rows,
@@ -102,7 +103,7 @@ def main() -> None:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
 
 
-def adapter_recipe(base: str, seed: int) -> DetectorTrainingConfig:
+def adapter_recipe(base: str, seed: int, *, compiled: bool) -> DetectorTrainingConfig:
     """One pass over the rows with low-rank adapters over a language model in bfloat16."""
     return DetectorTrainingConfig(
         base,
@@ -114,7 +115,7 @@ def adapter_recipe(base: str, seed: int) -> DetectorTrainingConfig:
         frozen_bf16=True,
         adapter_only=True,
         surroundings=0,
-        compiled=True,
+        compiled=compiled,
     )
 
 
