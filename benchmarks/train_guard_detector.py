@@ -2,7 +2,9 @@
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
-    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --compile --out FOLDER
+    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --compile --out FOLDER [--ship
+        src/equipoise/reference/weights/detector]
+    python benchmarks/train_guard_detector.py --adapter --base MINILM --most 400 --merged --out FOLDER
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
@@ -15,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from equipoise.guard.detector.folder import ADAPTER, HEAD, SETTINGS
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
@@ -72,12 +76,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, help="rows of a set and label, at most")
     parser.add_argument("--compile", action="store_true", help="with --adapter: compile the layers of a decoder")
+    parser.add_argument(
+        "--merged", action="store_true", help="with --adapter: write the whole model, as for an encoder"
+    )
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
     rows, held_out = thinned(lessons(), arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
-        recipe = adapter_recipe(arguments.base, arguments.seed, compiled=arguments.compile)
+        recipe = adapter_recipe(arguments.base, arguments.seed, compiled=arguments.compile, merged=arguments.merged)
         train(
             recipe,
             rows,
@@ -88,6 +95,10 @@ def main() -> None:
             progress=lambda step, steps, loss: print_progress(step, steps, loss, every=10),
         )
         print((arguments.out / "metrics.json").read_text())
+        if arguments.ship:
+            shutil.copytree(arguments.out / ADAPTER, arguments.ship / ADAPTER, dirs_exist_ok=True)
+            for name in (HEAD, SETTINGS):
+                shutil.copyfile(arguments.out / name, arguments.ship / name)
         return
     if not arguments.glance_only:
         # No row holds earlier turns, so none are shown to it.
@@ -103,7 +114,7 @@ def main() -> None:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
 
 
-def adapter_recipe(base: str, seed: int, *, compiled: bool) -> DetectorTrainingConfig:
+def adapter_recipe(base: str, seed: int, *, compiled: bool, merged: bool) -> DetectorTrainingConfig:
     """One pass over the rows with low-rank adapters over a language model in bfloat16."""
     return DetectorTrainingConfig(
         base,
@@ -113,7 +124,7 @@ def adapter_recipe(base: str, seed: int, *, compiled: bool) -> DetectorTrainingC
         seed=seed,
         lora=16,
         frozen_bf16=True,
-        adapter_only=True,
+        adapter_only=not merged,
         surroundings=0,
         compiled=compiled,
     )
