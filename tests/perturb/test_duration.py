@@ -1,4 +1,4 @@
-"""How long a run takes at most: a step is timed once and scaled by pixels, pictures and limits."""
+"""How long a run takes at most: a step and a check are timed and scaled by pixels, pictures and limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from equipoise.perturb.duration import in_words, most_seconds
 from tests.attacks.fakes import photo
 from tests.models.tiny_plain import PlainTorchModel
 
+CHECK = 2.0
+"""Seconds between two looks at the clock, which a check takes here."""
 CONFIG = PerturbConfig(models=("plain",), out=Path("out"), steps=50)
 
 
@@ -34,9 +36,15 @@ def test_steps_and_pictures_multiply() -> None:
     assert seconds(replace(CONFIG, restarts=3), (40, 48)) == 3 * one
 
 
+def test_a_check_after_every_ten_steps_is_counted() -> None:
+    five, ten = (seconds(replace(CONFIG, steps=steps), (40, 48)) for steps in (5, 10))
+    assert 2 * five - ten == CHECK
+
+
 def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -> None:
     one = seconds(CONFIG, (40, 48))
-    assert seconds(CONFIG, (80, 48)) == 2 * one
+    # The steps take twice as long; the five checks are the model's own time.
+    assert seconds(CONFIG, (80, 48)) == 2 * one - 5 * CHECK
     assert seconds(CONFIG, (4, 4)) == one
 
 

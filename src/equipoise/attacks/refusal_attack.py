@@ -218,7 +218,7 @@ class RefusalAttack:
             result = smaller(copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)
             # A few questions: each costs the processor a pass over all pixels.
             prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
-            check = self._check(models, prompts, judge) if self.check_every else None
+            check = self.success_check(models, prompts, judge) if self.check_every else None
             carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
             return replace(carried, seconds=time.perf_counter() - started)
         # `aims` is shared: the objective reads from it what each target shall say, and the success check changes it.
@@ -340,10 +340,19 @@ class RefusalAttack:
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        check = self._check(models, prompts, judge)
+        check = self.success_check(models, prompts, judge)
         return check if aims is None else AimingCheck(check, aims, self.target_rate)
 
-    def _check(self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None) -> RefusalRateCheck:
+    def success_check(
+        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None = None
+    ) -> RefusalRateCheck:
+        """The check that decides whether the attack is done.
+
+        Args:
+            models: the targets.
+            prompts: the shadow questions with a picture.
+            judge: see `__call__`.
+        """
         return RefusalRateCheck(
             models,
             prompts,

@@ -1,7 +1,8 @@
-"""How long a run will take at most: one step is timed on one picture, and scaled to the others."""
+"""How long a run will take at most: a step and a check are timed on one picture, and scaled to the others."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def most_seconds(
     config: PerturbConfig, sizes: Sequence[tuple[int, int]], picture: Image, targets: Sequence[OpenModel]
 ) -> float:
-    """Seconds that the attacks of a run take at most, without asking afterwards.
+    """Seconds that the attacks of a run take at most, their own checks among them, without asking afterwards.
 
     Args:
         config: of the run.
@@ -27,12 +28,15 @@ def most_seconds(
         targets: the models.
     """
     from equipoise.attacks.large_pictures import seen_pixels, shrunk, working_size
+    from equipoise.attacks.refusal_attack import prompts_about
+    from equipoise.media.quantize import to_pixels
     from equipoise.perturb.attack import build_attack
 
     most_seen = seen_pixels(targets, picture)
     worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
     copy = shrunk(picture, working_size(picture.size, most_seen))
-    attack = replace(build_attack(config, ""), steps=1, restarts=1, check_every=0, max_seconds=None)
+    whole = build_attack(config, "")
+    attack = replace(whole, steps=1, restarts=1, check_every=0, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")
     # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
@@ -41,10 +45,14 @@ def most_seconds(
         started = time.perf_counter()
         attack(copy, targets, config.questions.shadow)
         seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    whole.success_check(targets, prompts_about(copy, config.questions.shadow, whole.system)).in_full(to_pixels(copy))
+    # Most checks end after a few questions; whether they will, nobody knows beforehand.
+    checking = math.ceil(config.steps / whole.check_every) * config.restarts * (time.perf_counter() - started)
     # A step's time grows with the pixels that it works on, but never falls below that of the timed one: on a small
     # picture the model takes most of it.
     steps = config.steps * config.restarts
-    by_picture = [steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
+    by_picture = [checking + steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
         by_picture = [min(value, config.max_seconds) for value in by_picture]
     return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)

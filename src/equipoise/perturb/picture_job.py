@@ -61,7 +61,7 @@ class PictureJob:
                 # A picture that a processor refuses is reported in its own turn; another one is timed.
                 continue
             what = "1 picture takes" if len(sizes) == 1 else f"{len(sizes)} pictures take"
-            self.callbacks.note(f"{what} {in_words(seconds)} at most, asking not counted")
+            self.callbacks.note(f"{what} {in_words(seconds)} at most, asking afterwards not counted")
             return
 
     def attack_universal(self) -> None:
