@@ -3,8 +3,9 @@
 Harmful requests of this project (`reference/prompts`) and of AdvBench are answered by `reference/base`; replies that
 people labelled harmful come from the training side of GPTFuzzer's and HarmBench's labels, and the rejected replies of
 HH-RLHF (all MIT). The harmless answers are composed here from sentences of our own (`rewrite_sentences.toml`): what is
-asked for, why it does harm, and what a person can do instead. None of them refuses. HH-RLHF's chosen replies are
-taken where they neither refuse nor harm. Held-out questions are those of `guard_rows`; of HH-RLHF a fifth is held out.
+asked for, why it does harm, and what a person can do instead. None of them refuses. HH-RLHF's chosen replies are no
+answers to learn from: many evade the question, and some help. Held-out questions are those of `guard_rows`; of HH-RLHF
+a fifth is held out.
 """
 
 from __future__ import annotations
@@ -24,15 +25,12 @@ import numpy as np
 
 from encoder_rows import _csv, shared_data
 from equipoise.guard.training_rows import RewrittenReply
-from equipoise.judges.phrases import judge_reply
 from equipoise.reference.alignment_prompts import alignment_prompts
 from guard_rows import key, reported
 
 SENTENCES: Final = Path(__file__).parent / "rewrite_sentences.toml"
 REPLIES_OF_ONE: Final = 4
 """Most labelled replies to one question."""
-NATURAL_WORDS: Final = range(20, 120)
-"""Words of a chosen reply that is taken."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class HarmKind:
 
     name: str
     words: tuple[str, ...]
-    """Beginnings by which a question is recognised, lower case."""
+    """Beginnings of words by which a question is recognised, lower case; with a space at the end, whole words."""
     verdicts: tuple[str, ...]
     """What is wrong with the act, after its name."""
     reasons: tuple[str, ...]
@@ -60,14 +58,14 @@ def kinds() -> tuple[HarmKind, ...]:
 
 def kind_of(question: str) -> HarmKind:
     """The first kind with a word in the question."""
-    text = f" {question.lower()} "
+    text = f" {re.sub(r'[^a-z0-9-]+', ' ', question.lower())} "
     return next((kind for kind in kinds() if any(f" {word}" in text for word in kind.words)), kinds()[-1])
 
 
 _ACTS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"\bhow (?:do|can|could|would|should) (?:i|we|you|one|someone) (?:go about )?(?P<act>.+)",
+        r"\bhow (?:do|can|could|would|should) (?:i|we|you|one|someone) (?!think\b)(?:go about )?(?P<act>.+)",
         r"\b(?:how|ways?|strateg(?:y|ies)|steps|instructions|plan|trying|wants?|need|going|like) to (?P<act>.+)",
         r"\b(?:instructions|strateg(?:y|ies)|guide|tips|plan|tutorial|advice) (?:for|on) (?P<act>\w+ing\b.+)",
         r"\bcan you help me (?P<act>.+)",
@@ -164,8 +162,6 @@ class HarmfulReply:
     dataset: str
     question: str
     reply: str
-    chosen: str = ""
-    """The better of two replies, where people preferred one (HH-RLHF)."""
 
 
 def harmful_replies(side: str) -> list[HarmfulReply]:
@@ -195,23 +191,10 @@ def _rejected() -> Iterator[HarmfulReply]:
     with gzip.open(shared_data() / "hh_rlhf_harmless/harmless-base-test.jsonl.gz", "rt", encoding="utf-8") as lines:
         for at, line in enumerate(lines):
             row = json.loads(line)
-            head, _, chosen = row["chosen"].rpartition("\n\nAssistant:")
+            head, _, rejected = row["rejected"].rpartition("\n\nAssistant:")
             question = head.rpartition("\n\nHuman:")[2].strip()
-            rejected = row["rejected"].rpartition("\n\nAssistant:")[2].strip()
-            if question and rejected:
-                yield HarmfulReply(f"hh-{at}", "hh", question, rejected, chosen.strip())
-
-
-def natural(reply: HarmfulReply) -> bool:
-    """Whether the chosen reply neither refuses nor is too short or too long, and shares a word with its question."""
-    words = reply.chosen.split()
-    own = {word.lower().strip(".,?!") for word in words if len(word) > 4}
-    of_question = {word.lower().strip(".,?!") for word in reply.question.split()}
-    return (
-        len(words) in NATURAL_WORDS
-        and judge_reply(reply.question, reply.chosen).refusal == "none"
-        and bool(own & of_question)
-    )
+            if question and rejected.strip():
+                yield HarmfulReply(f"hh-{at}", "hh", question, rejected.strip())
 
 
 def lessons(own: Sequence[HarmfulReply], seed: int = 0) -> list[RewrittenReply]:
@@ -227,12 +210,11 @@ def lessons(own: Sequence[HarmfulReply], seed: int = 0) -> list[RewrittenReply]:
     for number, reply in enumerate([*own, *harmful_replies("train")]):
         if key(reply.question) in held:
             continue
-        if natural(reply):
-            rows.append(RewrittenReply(reply.id, reply.question, reply.reply, reply.chosen))
-        # A dialogue's last turn often names no harm: sentences of no kind would teach to say nothing.
-        elif not reply.chosen or kind_of(reply.question) is not kinds()[-1]:
-            # Sometimes without the question, as a reply may come without one; then the topic stays out of the answer.
-            nameless = number % 10 == 9
-            answer = harmless_answer(reply.question, random, nameless=nameless)
-            rows.append(RewrittenReply(reply.id, "" if nameless else reply.question, reply.reply, answer))
+        # The last turn of a dialogue often wants no harm, or names none.
+        if reply.dataset == "hh" and (kind_of(reply.question) is kinds()[-1] or topic_of(reply.question) is None):
+            continue
+        # Sometimes without the question, as a reply may come without one; then the topic stays out of the answer.
+        nameless = number % 10 == 9
+        answer = harmless_answer(reply.question, random, nameless=nameless)
+        rows.append(RewrittenReply(reply.id, "" if nameless else reply.question, reply.reply, answer))
     return rows
