@@ -27,7 +27,6 @@ from torch.nn import functional
 
 from equipoise.files import write_json
 from equipoise.guard.detector import load as load_detector
-from equipoise.guard.detoxifier import load as load_detoxifier
 from equipoise.guard.guard import Guard
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
@@ -89,14 +88,16 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     stopped = {reply.id for reply, harm in zip(rejected, harms, strict=True) if harm >= threshold}
     chosen = [reply for reply in replies if reply.dataset != "hh" or reply.id in stopped]
     rewrites: list[str | None] = []
-    started = time.process_time()
+    seconds = 0.0
     for start in range(0, len(chosen), PART):
         stage = f"rewrites-{start}"
         if stages.get(stage) is None:
-            stages.put(stage, load_once(arguments.detoxifier)([given(reply) for reply in chosen[start : start + PART]]))
+            started = time.process_time()
+            part = guard.detoxifiers[0]([given(reply) for reply in chosen[start : start + PART]])
+            stages.put(stage, {"rewrites": part, "seconds": time.process_time() - started})
             print(stage, len(chosen), flush=True)
-        rewrites += stages.get(stage)
-    seconds = time.process_time() - started
+        rewrites += stages.get(stage)["rewrites"]
+        seconds += stages.get(stage)["seconds"]
     counts = counted(chosen, rewrites, guard, threshold, vectors_of(arguments.minilm))
     return {
         **names,
@@ -106,16 +107,6 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
         "guard": whole_guard(guard, [reply for reply in chosen if reply.dataset != "hh"], arguments.harmless),
         "examples": examples(chosen, rewrites),
     }
-
-
-_loaded: dict[str, Any] = {}
-
-
-def load_once(name: str) -> Any:
-    """A detoxifier, loaded when the first rewrite needs it."""
-    if name not in _loaded:
-        _loaded[name] = load_detoxifier(name)
-    return _loaded[name]
 
 
 def given(reply: HarmfulReply) -> GuardInput:
