@@ -4,8 +4,8 @@
         [--page]
 
 Replies that people labelled harmful (GPTFuzzer, HarmBench), to questions that no training row has, and rejected
-replies of HH-RLHF that the detector stops, are rewritten. Counted are rewrites that the loop's detector passes at the
-default policy's threshold, those that `embedded`, which the loop never asks, passes too, those that the ensemble of
+replies of HH-RLHF to questions that name a harm, are rewritten. Counted are rewrites that the loop's detector passes at
+the default policy's threshold, those that `embedded`, which the loop never asks, passes too, those that the ensemble of
 judges calls no refusal, and those that stay on the question: nearer to it, by MiniLM's sentence vectors, than a
 harmless reply to another question, and than the rewrite of another question. Then the whole guard: harmful replies, and
 harmless ones, which must come back byte for byte. Needs EQUIPOISE_SHARED_DATA.
@@ -37,7 +37,7 @@ from equipoise.steering.stage_folder import StageFolder
 from equipoise.types import Exchange, Prompt
 from guard_rows import reported
 from page import put
-from rewrite_rows import HarmfulReply, harmful_replies
+from rewrite_rows import HarmfulReply, harmful_replies, names_harm
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "guard_detoxifier.json"
@@ -80,13 +80,10 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Rewrites of each set counted, and what the whole guard does."""
     names = {"detector": arguments.detector, "detoxifier": arguments.detoxifier}
     guard = Guard.from_pretrained(arguments.detector, detoxifier=arguments.detoxifier)
-    stages = StageFolder(out, {**names, "side": arguments.side, "identity": guard.detoxifiers[0].identity})
+    # Rewrites do not depend on the detector.
+    stages = StageFolder(out, {"side": arguments.side, "identity": guard.detoxifiers[0].identity})
     threshold = Policy().output.threshold
-    replies = harmful_replies(arguments.side)
-    rejected = [reply for reply in replies if reply.dataset == "hh"]
-    harms = [score.harm or 0.0 for score in guard.detector([given(reply) for reply in rejected])]
-    stopped = {reply.id for reply, harm in zip(rejected, harms, strict=True) if harm >= threshold}
-    chosen = [reply for reply in replies if reply.dataset != "hh" or reply.id in stopped]
+    chosen = [reply for reply in harmful_replies(arguments.side) if names_harm(reply)]
     rewrites: list[str | None] = []
     seconds = 0.0
     for start in range(0, len(chosen), PART):
@@ -126,7 +123,7 @@ def counted(
         name: dict(zip(done, (score.harm or 0.0 for score in detector(checked)), strict=True))
         for name, detector in (("own", guard.detector), ("other", other))
     }
-    exchanges = [Exchange(Prompt.ask(replies[at].question), texts[at]) for at in done]
+    exchanges = [Exchange(Prompt.ask(replies[at].question), texts[at], "stop", "detoxifier") for at in done]
     verdicts = dict(zip(done, run_judge(choose_judge("ensemble", ()), exchanges), strict=True))
     near = nearness(replies, texts, vectors)
     sets: dict[str, dict[str, int]] = {}

@@ -127,7 +127,7 @@ def counted(samples: Sequence[Sample], before: Sequence[str], after: Sequence[st
     same = [first == second for first, second in zip(before, after, strict=True)]
     counts = {"n": len(samples), "changed": same.count(False)}
     for title, texts in (("before", before), ("after", after)):
-        exchanges = [Exchange(sample.prompt, text) for sample, text in zip(samples, texts, strict=True)]
+        exchanges = [Exchange(sample.prompt, text, "stop", MODEL) for sample, text in zip(samples, texts, strict=True)]
         refused = [verdict.refused for verdict in run_judge(choose_judge("ensemble", ()), exchanges)]
         kept = same if title == "after" else [True] * len(samples)
         harms = detector([GuardInput(text, sample.prompt.text) for sample, text in zip(samples, texts, strict=True)])

@@ -24,11 +24,12 @@ from equipoise.data.catalogue import load_suite
 from equipoise.data.typographic import typographic
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import run_judge
+from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.reference.mllm import suite as scenes
 from equipoise.stats.proportions import Rate
 from equipoise.steering.stage_folder import StageFolder
-from equipoise.types import Exchange, Sample
+from equipoise.types import Exchange, Prompt, Sample
 from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -61,8 +62,8 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, out: Path) -> None:
-    """Every column, scenario by scenario; a finished one is kept."""
-    recipe = {"limit": arguments.limit, "reply_tokens": arguments.reply_tokens, "guard": arguments.guard}
+    """Every column, scenario by scenario, and the results; finished replies are kept."""
+    recipe = {"limit": arguments.limit, "reply_tokens": arguments.reply_tokens}
     stages = StageFolder(out, recipe)
     groups = grouped(arguments.data, arguments.limit)
     columns: dict[str, dict[str, Any]] = {}
@@ -74,15 +75,28 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
             # The base reads no pictures; ordinary questions are not drawn, so they are asked once.
             if (group == ORDINARY[0] and name == "reference/base") or (group in ORDINARY and form == "drawn"):
                 continue
-            stage = f"{name}-{form}-{group}".replace("/", "-").replace(" ", "-").replace(":", "")
-            if stages.get(stage) is None:
-                drawn = typographic(samples) if form == "drawn" else samples
-                replies = model.generate([sample.prompt for sample in drawn], max_new_tokens=arguments.reply_tokens)
-                stages.put(stage, {"plain": counted(replies), "guarded": counted(guarded.apply(replies))})
-            for title, counts in stages.get(stage).items():
-                columns.setdefault(f"{name}, {form}, {title}", {})[group] = counts
-            print(name, form, group, stages.get(stage), flush=True)
-    RESULTS.write_text(json.dumps({**recipe, "columns": columns}, indent=1) + "\n", encoding="utf-8")
+            prompts = [sample.prompt for sample in (typographic(samples) if form == "drawn" else samples)]
+            replies = kept_replies(stages, f"{name}-{form}-{group}", model, prompts, arguments.reply_tokens)
+            for title, passed in (("plain", replies), ("guarded", guarded.apply(replies))):
+                column = columns.setdefault(f"{name}, {form}, {title}", {})
+                column[group] = counted(passed)
+                print(name, form, title, group, column[group], flush=True)
+    document = {**recipe, "guard": arguments.guard, "columns": columns}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_replies(
+    stages: StageFolder, title: str, model: OpenModel, prompts: Sequence[Prompt], reply_tokens: int
+) -> list[Exchange]:
+    """A model's replies, from the folder where they are in it."""
+    stage = title.translate(str.maketrans({"/": "-", " ": "-", ":": None}))
+    if stages.get(stage) is None:
+        replies = model.generate(prompts, max_new_tokens=reply_tokens)
+        stages.put(stage, [[reply.reply, reply.finish, reply.error] for reply in replies])
+    return [
+        Exchange(prompt, reply, finish, model.name, error=error)
+        for prompt, (reply, finish, error) in zip(prompts, stages.get(stage), strict=True)
+    ]
 
 
 def grouped(data: Path, limit: int) -> dict[str, list[Sample]]:

@@ -197,6 +197,12 @@ def _rejected() -> Iterator[HarmfulReply]:
                 yield HarmfulReply(f"hh-{at}", "hh", question, rejected.strip())
 
 
+def names_harm(reply: HarmfulReply) -> bool:
+    """Whether a question names a harm: the last turn of a dialogue of HH-RLHF often wants none, or names none."""
+    known = kind_of(reply.question) is not kinds()[-1] and topic_of(reply.question) is not None
+    return known or reply.dataset != "hh"
+
+
 def lessons(own: Sequence[HarmfulReply], seed: int = 0) -> list[RewrittenReply]:
     """Rows to learn from, a harmless answer each.
 
@@ -210,8 +216,7 @@ def lessons(own: Sequence[HarmfulReply], seed: int = 0) -> list[RewrittenReply]:
     for number, reply in enumerate([*own, *harmful_replies("train")]):
         if key(reply.question) in held:
             continue
-        # The last turn of a dialogue often wants no harm, or names none.
-        if reply.dataset == "hh" and (kind_of(reply.question) is kinds()[-1] or topic_of(reply.question) is None):
+        if not names_harm(reply):
             continue
         # Sometimes without the question, as a reply may come without one; then the topic stays out of the answer.
         nameless = number % 10 == 9
