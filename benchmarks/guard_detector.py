@@ -245,8 +245,8 @@ def fast(
     return {"areas": areas, "decided": shares, "false": false, "lost": lost}
 
 
-def measure(detector: HarmDetector) -> dict[str, Any]:
-    """Everything."""
+def measure(detector: HarmDetector, test_only: Sequence[str]) -> dict[str, Any]:
+    """Everything; of the sets of which nothing was trained on, those that are named."""
     results: dict[str, Any] = {"identity": detector.identity, "areas": {}}
     test = [labelled for labelled in reported() if labelled.side == "test"]
     held = {name: [labelled.row for labelled in test if labelled.row.dataset == name] for name in REPORTED}
@@ -267,8 +267,8 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
     for name, rows in held.items():
         harmful = [row for row in rows if row.harmful]
         results["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
-    for name, rows in TEST_ONLY.items():
-        results["areas"][name] = area(detector, rows())
+    for name in test_only:
+        results["areas"][name] = area(detector, TEST_ONLY[name]())
         print(name, results["areas"][name], flush=True)
     if detector.name == "embedded":
         results["fast"] = fast(results, detector, {name: rows for name, (_, rows) in traffic.items()}, held)
@@ -331,6 +331,7 @@ def main() -> None:
     """Measure and render."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", default="embedded")
+    parser.add_argument("--test-only", nargs="*", default=list(TEST_ONLY), choices=list(TEST_ONLY))
     parser.add_argument("--title", help="of the column of another detector; its name by default")
     parser.add_argument("--speed", nargs="+", help="measure the time of these detectors alone, in one run")
     parser.add_argument("--base")
@@ -346,7 +347,7 @@ def main() -> None:
     elif not arguments.page:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
-        results = known if arguments.learned else measure(detector)
+        results = known if arguments.learned else measure(detector, arguments.test_only)
         if arguments.base and not arguments.learned:
             results["frozen"] = frozen(arguments.base)
         if arguments.base:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.errors import ModelError
 from equipoise.models.adapter import base_name, holds_adapter
-from equipoise.models.shared_base import adapted_base, sharing_copy
+from equipoise.models.shared_base import adapted_base, shared_format, sharing_copy
 from equipoise.training.causal_lm import load_base
 from equipoise.training.lora import add_adapters, save_adapter
 from tests.guard.tiny_models import decoder
@@ -122,3 +122,19 @@ def test_a_base_with_an_adapter_is_no_base(base: Path, tmp_path: Path) -> None:
     (folder / "base.json").write_text(json.dumps(settings | {"base": f"{base}+{folder}"}))
     with pytest.raises(ModelError, match="without an adapter"):
         base_name(folder)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_base_is_shared_in_the_format_that_the_processor_multiplies(
+    capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert shared_format() == dtype
