@@ -28,7 +28,8 @@ def columns_table(results: Mapping[str, Any]) -> list[str]:
         stopped = (f"{column['false'][name]['k']} of {column['false'][name]['n']}" for column in columns.values())
         lines.append(f"| stopped of {name} | {' | '.join(stopped)} |")
     speeds = [results.get("speed", {}).get(name) for name in columns]
-    for key, label in (("single", "ms a reply, alone"), ("batch", f"ms a reply, {TIMED} together")):
+    timed = (("single", "ms a reply, alone"), ("batch", f"ms a reply, {TIMED} together")) if any(speeds) else ()
+    for key, label in timed:
         cells = ("" if speed is None else f"{speed[key]:.0f}" for speed in speeds)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
