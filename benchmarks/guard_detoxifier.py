@@ -17,7 +17,8 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ import torch
 from torch.nn import functional
 
 from equipoise.files import write_json
+from equipoise.guard.decision import Detoxifier
 from equipoise.guard.detector import load as load_detector
 from equipoise.guard.guard import Guard
 from equipoise.guard.guard_input import GuardInput
@@ -101,7 +103,7 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
         "threshold": threshold,
         "sets": counts,
         "seconds_a_rewrite": round(seconds / max(1, len(chosen)), 2),
-        "guard": whole_guard(guard, [reply for reply in chosen if reply.dataset != "hh"], arguments.harmless),
+        "guard": whole_guard(guard, chosen, rewrites, arguments.harmless),
         "examples": examples(chosen, rewrites),
     }
 
@@ -187,8 +189,42 @@ def vectors_of(folder: str) -> Any:
     return vectors
 
 
-def whole_guard(guard: Guard, harmful: Sequence[HarmfulReply], count: int) -> dict[str, Any]:
-    """What becomes of harmful and of harmless replies in the default policy."""
+@dataclass(frozen=True)
+class KnownRewrites:
+    """A detoxifier with the rewrites that it has computed before; another reply is computed."""
+
+    detoxifier: Detoxifier
+    known: Mapping[tuple[str, str], str | None]
+    """By question and reply."""
+
+    @property
+    def name(self) -> str:
+        """That of the detoxifier."""
+        return self.detoxifier.name
+
+    @property
+    def identity(self) -> str:
+        """That of the detoxifier."""
+        return self.detoxifier.identity
+
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[str | None]:
+        """One rewrite for each reply."""
+        unknown = [item for item in inputs if (item.question, item.response) not in self.known]
+        fresh = iter(self.detoxifier(unknown) if unknown else [])
+        return [
+            self.known[item.question, item.response] if (item.question, item.response) in self.known else next(fresh)
+            for item in inputs
+        ]
+
+
+def whole_guard(
+    loaded: Guard, replies: Sequence[HarmfulReply], rewrites: Sequence[str | None], count: int
+) -> dict[str, Any]:
+    """What becomes of replies that people labelled harmful, and of harmless ones, in the default policy."""
+    pairs = zip(replies, rewrites, strict=True)
+    known = {(reply.question, reply.reply): rewrite for reply, rewrite in pairs}
+    guard = Guard(loaded.detector, [KnownRewrites(loaded.detoxifiers[0], known)])
+    harmful = [reply for reply in replies if reply.dataset != "hh"]
     actions: dict[str, int] = {}
     for decision in guard([given(reply) for reply in harmful]):
         actions[decision.action] = actions.get(decision.action, 0) + 1
