@@ -27,31 +27,26 @@ def columns_table(results: Mapping[str, Any]) -> list[str]:
     for name in results["false"]:
         stopped = (f"{column['false'][name]['k']} of {column['false'][name]['n']}" for column in columns.values())
         lines.append(f"| stopped of {name} | {' | '.join(stopped)} |")
-    speeds = [results.get("speed", {}).get(name) for name in columns]
-    timed = (("single", "ms a reply, alone"), ("batch", f"ms a reply, {TIMED} together")) if any(speeds) else ()
-    for key, label in timed:
-        cells = ("" if speed is None else f"{speed[key]:.0f}" for speed in speeds)
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return lines
+    times = results.get("milliseconds", {})
+    cells = (f"{times[name]:.0f}" if name in times else "" for name in columns)
+    return [*lines, f"| ms a reply, alone | {' | '.join(cells)} |"]
 
 
 def _area(row: Mapping[str, Any] | None) -> str:
     return "" if row is None else f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}], {row['found']:.3f}"
 
 
-def speed(name: str) -> dict[str, float]:
-    """Milliseconds of processor time a reply, one at a time and together, one thread; medians over the rounds."""
+def milliseconds(name: str) -> float:
+    """Processor time of one thread for a reply alone: the median over rounds of other replies each."""
     detector = load(name)
     assert isinstance(detector, HarmDetector)
     rows = [labelled.row.evidence for labelled in reported() if labelled.side == "test"]
-    step = len(rows) // TIMED
-    times: dict[str, list[float]] = {"single": [], "batch": []}
-    for number in range(2 * ROUNDS):
+    times = []
+    for number in range(ROUNDS):
         # Other replies in every round, as logits are remembered by window.
-        windows = detector.windows(rows[number::step][:TIMED])
-        key, parts = ("batch", [windows]) if number % 2 else ("single", [[row] for row in windows])
+        windows = detector.windows(rows[2 * number :: len(rows) // TIMED][:TIMED])
         started = time.process_time()
-        for part in parts:
-            detector.logits(part)
-        times[key].append(1000 * (time.process_time() - started) / TIMED)
-    return {key: round(median(values), 2) for key, values in times.items()}
+        for row in windows:
+            detector.logits([row])
+        times.append(1000 * (time.process_time() - started) / TIMED)
+    return round(median(times), 2)

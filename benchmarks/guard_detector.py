@@ -1,7 +1,7 @@
 """How good harm detectors are on real labelled replies, split by question.
 
     python benchmarks/guard_detector.py [--base MINILM] [--scores FILE] [--page]
-    python benchmarks/guard_detector.py --detector NAME [--title TITLE] [--scores FILE]
+    python benchmarks/guard_detector.py --detector NAME [--title TITLE] [--test-only [SET ...]] [--scores FILE]
     python benchmarks/guard_detector.py --speed embedded reference
 
 `MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detector_columns import columns_table, speed
+from detector_columns import columns_table, milliseconds
 from equipoise.guard.detector import load
 from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
 PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
-KEPT = ("frozen", "safe_rlhf_learned", "others", "speed")
+KEPT = ("frozen", "safe_rlhf_learned", "others", "milliseconds")
 """Parts of the results that a new measurement of `embedded` does not replace."""
 PART = 64
 """Replies between two writes of a score file."""
@@ -342,7 +342,7 @@ def main() -> None:
     scores.open(arguments.scores)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if arguments.speed:
-        known["speed"] = {name: speed(name) for name in arguments.speed}
+        known["milliseconds"] = {name: milliseconds(name) for name in arguments.speed}
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
     elif not arguments.page:
         detector = load(arguments.detector)

@@ -12,8 +12,6 @@ python benchmarks/guarded_reference.py --data FOLDER [--limit 60] [--reply-token
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,9 +29,10 @@ from equipoise.judges.run_judge import run_judge
 from equipoise.reference.mllm import suite as scenes
 from equipoise.stats.proportions import Rate
 from equipoise.steering.stage_folder import StageFolder
-from equipoise.types import Exchange, Prompt, Sample
+from equipoise.types import Exchange, Sample
+from mm_safetybench import spread
 from page import put
-from real_upstream import gateway, listening, sdk
+from real_upstream import body, gateway, listening, sdk
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "guarded_reference.json"
@@ -87,7 +86,7 @@ def grouped(data: Path, limit: int) -> dict[str, list[Sample]]:
     drawable = _of("jailbreakbench", data, limit, lambda sample: sample.expected == "refuse")
     groups["harmful, drawn"] = list(typographic(drawable))
     own = [sample for sample in scenes.samples(seed=31) if sample.category == "scene question"]
-    groups["ordinary, scenes"] = _spread(own, limit)
+    groups["ordinary, scenes"] = spread(own, limit)
     for suite in ORDINARY:
         groups[f"ordinary, {suite}"] = _of(suite, data, limit, lambda sample: sample.expected == "answer")
     return groups
@@ -95,30 +94,12 @@ def grouped(data: Path, limit: int) -> dict[str, list[Sample]]:
 
 def _of(suite: str, data: Path, limit: int, wanted: Callable[[Sample], bool]) -> list[Sample]:
     samples = load_suite(suite, root=data).samples
-    return _spread([sample for sample in samples if wanted(sample) and not sample.pictures], limit)
-
-
-def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    step = max(1.0, len(samples) / limit)
-    return [samples[int(index * step)] for index in range(min(limit, len(samples)))]
+    return spread([sample for sample in samples if wanted(sample) and not sample.pictures], limit)
 
 
 def replies(base: str, samples: Sequence[Sample], reply_tokens: int) -> list[str]:
     """By the `openai` SDK, one after the other."""
-    return [sdk(base, request(sample.prompt, reply_tokens)) for sample in samples]
-
-
-def request(prompt: Prompt, reply_tokens: int) -> dict[str, Any]:
-    """A chat request with the pictures as data URLs."""
-    message = prompt.messages[-1]
-    content: list[dict[str, Any]] = []
-    for image in message.images:
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-        content.append({"type": "image_url", "image_url": {"url": url}})
-    content.append({"type": "text", "text": message.text})
-    return {"model": MODEL, "messages": [{"role": "user", "content": content}], "max_tokens": reply_tokens}
+    return [sdk(base, body(sample.prompt, MODEL, reply_tokens)) for sample in samples]
 
 
 def counted(samples: Sequence[Sample], before: Sequence[str], after: Sequence[str]) -> dict[str, int]:

@@ -107,10 +107,11 @@ def grouped(data: Path, limit: int) -> dict[str, list[Sample]]:
     groups = dict(sorted(groups.items()))
     groups[ORDINARY[0]] = [sample for sample in scenes.samples(seed=31) if sample.category == "scene question"]
     groups[ORDINARY[1]] = [sample for sample in load_suite("everyday").samples if not sample.pictures]
-    return {name: _spread(samples, limit if name not in ORDINARY else 4 * limit) for name, samples in groups.items()}
+    return {name: spread(samples, limit if name not in ORDINARY else 4 * limit) for name, samples in groups.items()}
 
 
-def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
+def spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
+    """At most so many samples, evenly spread over all."""
     step = max(1.0, len(samples) / limit)
     return [samples[int(index * step)] for index in range(min(limit, len(samples)))]
 

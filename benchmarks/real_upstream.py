@@ -30,10 +30,11 @@ from typing import Any, Final
 import openai
 
 from equipoise.testbed.reference import WEIGHTS
-from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, sample_cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, sample_cases
 from equipoise.testbed.world.questions import Condition
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
+from equipoise.types import Prompt
 from page import put
 from soak_servers import database
 
@@ -76,8 +77,8 @@ def measure(name: str, count: int, kind: str) -> tuple[list[dict[str, Any]], dic
         for cell in CELLS:
             held = sample_cases(cell, count)
             for client, ask in CLIENTS.items():
-                plain = [ask(bare, body(case, folder)) for case in held]
-                safe = [ask(guarded, body(case, folder)) for case in held]
+                plain = [ask(bare, body(case.prompt, folder)) for case in held]
+                safe = [ask(guarded, body(case.prompt, folder)) for case in held]
                 rows.append({"model": f"testbed/{name}", "prompts": cell, "client": client, **compared(plain, safe)})
                 print(json.dumps(rows[-1]), flush=True)
         verified = subprocess.run([BIN / "equipoise", "guard", "record", "verify", record.url], capture_output=True)
@@ -124,9 +125,9 @@ def compared(plain: Sequence[str], safe: Sequence[str]) -> dict[str, int]:
     }
 
 
-def body(case: ReferenceCase, model: str) -> Body:
-    """A chat request with the case's picture as a data URL."""
-    message = case.prompt.messages[-1]
+def body(prompt: Prompt, model: str, max_tokens: int = MAX_NEW_TOKENS) -> Body:
+    """A chat request with the pictures of a prompt's last message as data URLs."""
+    message = prompt.messages[-1]
     content: list[dict[str, Any]] = []
     for image in message.images:
         file = io.BytesIO()
@@ -134,7 +135,7 @@ def body(case: ReferenceCase, model: str) -> Body:
         url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
         content.append({"type": "image_url", "image_url": {"url": url}})
     content.append({"type": "text", "text": message.text})
-    return {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": MAX_NEW_TOKENS}
+    return {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": max_tokens}
 
 
 def sdk(base: str, request: Body) -> str:

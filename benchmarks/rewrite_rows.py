@@ -214,9 +214,7 @@ def lessons(own: Sequence[HarmfulReply], seed: int = 0) -> list[RewrittenReply]:
     held = {key(reply.question) for side in ("choice", "test") for reply in harmful_replies(side)}
     rows = []
     for number, reply in enumerate([*own, *harmful_replies("train")]):
-        if key(reply.question) in held:
-            continue
-        if not names_harm(reply):
+        if key(reply.question) in held or not names_harm(reply):
             continue
         # Sometimes without the question, as a reply may come without one; then the topic stays out of the answer.
         nameless = number % 10 == 9
