@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from encoder_rows import _csv, _jsonl, shared_data
 from equipoise.guard.training_rows import LabelledReply as Row
@@ -226,14 +227,26 @@ def hard_negatives_held_out() -> list[Labelled]:
     return [_labelled("hard_negatives", at, *pair, False) for at, pair in enumerate((*HELD_OUT, *FURTHER_HELD_OUT))]
 
 
+@cache
+def _learnable() -> tuple[Labelled, ...]:
+    """All rows of the sets whose licence allows training, whatever their side."""
+    return (*reported(), *xstest(), *_phtest(), *_rbr(), *_moderation(), *_steered(), *_hh(), *_pictures())
+
+
+@cache
+def held_out_questions() -> frozenset[str]:
+    """Keys of the questions of all test and choice rows, and of the sets that are for evaluation only."""
+    held = {key(split.row.prompt) for split in _learnable() if split.side != "train"}
+    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *do_not_answer(), *alpaca(), *hard_negatives_held_out())}
+    return frozenset(held)
+
+
 def lessons() -> list[Row]:
     """What is trained on; no question of any test or choice row among them."""
-    rows = [*reported(), *xstest(), *_phtest(), *_rbr(), *_moderation(), *_steered(), *_hh(), *_pictures()]
-    held = {key(split.row.prompt) for split in rows if split.side != "train"}
-    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *do_not_answer(), *alpaca(), *hard_negatives_held_out())}
+    held = held_out_questions()
     kept = [
         split.row
-        for split in rows
+        for split in _learnable()
         if split.side == "train" and (not split.row.prompt or key(split.row.prompt) not in held)
     ]
     # None of these is for choices or tests, which have rows of their own.

@@ -26,6 +26,7 @@ from equipoise.guard.detector.folder import ADAPTER, HEAD, SETTINGS
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
+from guard_composed import composed_replies
 from guard_rows import SOURCES, choices, lessons
 from guard_weights import ship
 
@@ -75,13 +76,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, help="rows of a set and label, at most")
+    parser.add_argument("--most-harmless", type=int, help="the same for harmless rows, where they should be fewer")
+    parser.add_argument("--composed", action="store_true", help="with the rows of guard_composed.py")
     parser.add_argument("--compile", action="store_true", help="with --adapter: compile the layers of a decoder")
     parser.add_argument(
         "--merged", action="store_true", help="with --adapter: write the whole model, as for an encoder"
     )
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
-    rows, held_out = thinned(lessons(), arguments.most), choices()
+    rows = [*lessons(), *composed_replies()] if arguments.composed else lessons()
+    rows, held_out = thinned(rows, arguments.most, arguments.most_harmless or arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
         recipe = adapter_recipe(arguments.base, arguments.seed, compiled=arguments.compile, merged=arguments.merged)
@@ -130,14 +134,15 @@ def adapter_recipe(base: str, seed: int, *, compiled: bool, merged: bool) -> Det
     )
 
 
-def thinned(rows: Sequence[Row], most: int | None) -> list[Row]:
+def thinned(rows: Sequence[Row], most: int | None, most_harmless: int | None) -> list[Row]:
     """At most so many rows of each set and label, those with the smallest sha256; None keeps all."""
     order = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
     counts: Counter[tuple[str, bool]] = Counter()
     chosen = set()
     for row in order:
         group = (row.dataset, row.harmful)
-        if most is None or counts[group] < most:
+        limit = most if row.harmful else most_harmless
+        if limit is None or counts[group] < limit:
             counts[group] += 1
             chosen.add(row.id)
     return [row for row in rows if row.id in chosen]
