@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from equipoise.errors import ModelError
+from equipoise.models import model_location
 from equipoise.models.load import load
 from equipoise.models.model_location import locate
 from equipoise.models.parts_over_base import assemble, save_parts
@@ -47,6 +48,26 @@ def batch(processor, text: str = "What colour?"):
     content = [{"type": "image"}, {"type": "text", "text": text}]
     chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     return processor(text=[chat], images=[Image.new("RGB", (50, 40), (200, 30, 30))], return_tensors="pt")
+
+
+def test_models_in_parts_share_the_base(saved, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = saved
+    monkeypatch.setattr(model_location, "require_base", lambda: base)
+    shared = [load(str(folder), share_base=True) for _ in range(2)]
+    base_alone = load("reference/base", share_base=True)
+    inputs = batch(shared[0].processor)
+    with torch.no_grad():
+        logits = [model.model(**inputs).logits for model in (*shared, load(str(folder)))]
+    assert torch.equal(logits[0], logits[1])
+    assert torch.allclose(logits[0], logits[2], atol=1e-4)
+    addresses = [
+        {weight.data_ptr() for name, weight in model.model.named_parameters() if "language" in name} for model in shared
+    ]
+    own = {weight.data_ptr() for weight in base_alone.model.parameters()}
+    # All of the base but its token embeddings, which stand under another name.
+    assert addresses[0] & own == addresses[1] & own
+    assert len(addresses[0] & own) >= len(own) - 1
+    assert shared[0].reads_pictures
 
 
 def test_the_assembled_model_equals_the_saved_one(saved, base: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
 from equipoise.models.adapter import base_name, holds_adapter
+from equipoise.models.load import load
 from equipoise.models.shared_base import adapted_base, shared_format, sharing_copy
 from equipoise.training.causal_lm import load_base
 from equipoise.training.lora import add_adapters, save_adapter
@@ -96,6 +97,36 @@ def test_adapters_on_a_sharing_copy_leave_the_original_alone(base: Path) -> None
                 weight.fill_(0.5)
     assert torch.equal(logits(original), before)
     assert [name for name, _ in original.named_modules()] == names
+
+
+def of_base(model: Any) -> set[int]:
+    """Addresses of the weights that no adapter added."""
+    return {weight.data_ptr() for name, weight in model.named_parameters() if "lora" not in name}
+
+
+def with_template(base: Path) -> Path:
+    (base / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    return base
+
+
+def test_a_loaded_model_shares_its_base(base: Path, tmp_path: Path) -> None:
+    names = [f"{with_template(base)}+{adapter(base, tmp_path / str(seed), seed)}" for seed in (1, 2)]
+    first, second = (load(name, share_base=True) for name in names)
+    bare = load(str(base), share_base=True)
+    assert of_base(first.model) == of_base(second.model) == of_base(bare.model)
+    for name, shared_model in zip(names, (first, second), strict=True):
+        merged = load(name)
+        assert torch.allclose(logits(shared_model.model), logits(merged.model), atol=1e-4)
+        assert shared_model.revision == merged.revision
+    assert torch.equal(logits(bare.model), logits(load(str(base)).model))
+
+
+def test_two_adapters_are_not_shared(base: Path, tmp_path: Path) -> None:
+    folders = [adapter(base, tmp_path / str(seed), seed) for seed in (1, 2)]
+    name = "+".join(map(str, [with_template(base), *folders]))
+    load(name)
+    with pytest.raises(UsageError, match=r"expected a model with one adapter to share its base, got .* with 2; try"):
+        load(name, share_base=True)
 
 
 def test_a_base_that_changed_is_refused(base: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from equipoise.cli.console import printable, warn
 from equipoise.cli.options import arguments as o
-from equipoise.cli.options.compute import WeightOptions
+from equipoise.cli.options.compute import SharingOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.socket_address import Host, bound_socket, until_interrupted
 from equipoise.errors import MissingExtraError
@@ -43,7 +43,7 @@ def serve(
     ] = 64,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    compute: WeightOptions = WeightOptions(),
+    compute: SharingOptions = SharingOptions(),
 ) -> None:
     """Serve a model with its countermeasures as OpenAI's chat completions, by greedy decoding; it asks for no key.
 

@@ -27,6 +27,8 @@ class ComputeConfig:
 
     chat_template: Path | None = None
     """A Jinja file that replaces the chat template of the model; never that of a bystander."""
+    share_base: bool = False
+    """Hold the weights below an adapter once for all that have the same base; see `models.load.load`."""
 
     @property
     def of_bystanders(self) -> ComputeConfig:
@@ -45,4 +47,5 @@ class ComputeConfig:
             micro_batch=self.micro_batch,
             gradient_checkpointing=self.gradient_checkpointing,
             chat_template=self.chat_template,
+            share_base=self.share_base,
         )

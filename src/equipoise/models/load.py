@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.model_parts import load_parts, read_template
+from equipoise.models.shared_base import shared_parts
 from equipoise.models.text_model import TextModel, TextProcessor
 
 DTYPES = {
@@ -43,6 +44,7 @@ def load(
     gradient_checkpointing: bool = False,
     micro_batch: int | None = None,
     chat_template: Path | None = None,
+    share_base: bool = False,
 ) -> OpenModel:
     """Load a model with its processor, or a text model with its tokenizer.
 
@@ -57,12 +59,14 @@ def load(
         gradient_checkpointing: compute activations again in the backward pass: less memory, a third more time.
         micro_batch: how many questions run at once: less memory, the same result. None is all.
         chat_template: a Jinja file that replaces the model's own chat template.
+        share_base: keep an adapter beside the weights and hold the weights below it once for all models, detectors and
+            detoxifiers of this process that have the same base and number format: less memory, slower.
 
     Raises:
         ModelError: nothing there, not a model that writes text, no processor or tokenizer beside it, or a text model
             without a chat template.
         MissingExtraError: `quantize` without bitsandbytes, an adapter without peft.
-        UsageError: an unknown dtype or device.
+        UsageError: an unknown dtype or device, or a base that cannot be shared.
     """
     spread = device == SPREAD
     target = find_device(None if spread else device)
@@ -71,7 +75,12 @@ def load(
     if spread:
         options["device_map"] = SPREAD
     template = None if chat_template is None else read_template(chat_template)
-    parts = load_parts(name, device=target, dtype=precision, options=options)
+    if share_base and options:
+        raise UsageError("expected weights on one device to share a base, got quantize or device='auto'; try one way")
+    if share_base:
+        parts = shared_parts(name, device=target, dtype=precision)
+    else:
+        parts = load_parts(name, device=target, dtype=precision, options=options)
     if spread:
         require_on_gpus(parts.model, name)
     processor = parts.processor if parts.reads_pictures else TextProcessor(parts.processor)

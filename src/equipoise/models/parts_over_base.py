@@ -29,17 +29,19 @@ _PROCESSOR: Final = "processor_config.json"
 _SETTINGS: Final = ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy", "image_token")
 
 
-def around_base(config: Any, base: Path, *, dtype: Any = "auto") -> Any:
+def around_base(config: Any, base: Path, *, dtype: Any = "auto", text: Any = None) -> Any:
     """A LLaVA with the base as language model; tower and projector have memory but no values yet.
 
     Args:
         config: a `LlavaConfig` whose text part is the base's.
         base: folder of a causal language model.
         dtype: of the language model.
+        text: the language model where it is loaded already.
     """
     from transformers import AutoModel, AutoModelForCausalLM, LlavaForConditionalGeneration
 
-    text = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=config._attn_implementation)
+    if text is None:
+        text = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=config._attn_implementation)
     # On the meta device first: random initial values of the language model would be thrown away.
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
@@ -55,7 +57,9 @@ def around_base(config: Any, base: Path, *, dtype: Any = "auto") -> Any:
     return model
 
 
-def assemble(folder: Path, base: Path, *, dtype: Any = "auto", merged: bool = True) -> tuple[Any, Any]:
+def assemble(
+    folder: Path, base: Path, *, dtype: Any = "auto", merged: bool = True, text: Any = None
+) -> tuple[Any, Any]:
     """The whole model, in eval mode, and its processor.
 
     Args:
@@ -63,6 +67,7 @@ def assemble(folder: Path, base: Path, *, dtype: Any = "auto", merged: bool = Tr
         base: folder of the language model that the adapter was trained on.
         dtype: of all weights; `auto` is the base's.
         merged: whether the adapter is added to the weights; without it the model has none.
+        text: the language model where it is loaded already; its weights stay as they are if nothing is merged.
 
     Raises:
         ModelError: a part is missing, damaged, or of another base.
@@ -71,7 +76,7 @@ def assemble(folder: Path, base: Path, *, dtype: Any = "auto", merged: bool = Tr
 
     try:
         config = LlavaConfig.from_pretrained(folder)
-        model = around_base(config, base, dtype=dtype)
+        model = around_base(config, base, dtype=dtype, text=text)
         weights = load_file(folder / WEIGHTS)
         wanted = {name for name in model.state_dict() if name.startswith(OWN_PARTS)}
         if weights.keys() != wanted:

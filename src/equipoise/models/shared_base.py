@@ -1,4 +1,4 @@
-"""One base model in memory, and several adapters over it: the guard's detector and detoxifier share its weights.
+"""One base model in memory, and several adapters over it: a guarded model, its detector and its detoxifier share it.
 
 peft can hold several adapters in one model and switch between them, but the switch is a state of the whole model: two
 threads would take turns, and a detector would wait while a detoxifier writes. Here every adapter gets modules of its
@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.models.adapter import base_name, load_adapter
-from equipoise.models.model_parts import load_parts
+from equipoise.errors import UsageError
+from equipoise.models.adapter import base_name, check_base, load_adapter
+from equipoise.models.model_location import ADAPTER, ModelLocation, locate
+from equipoise.models.model_parts import PretrainedParts, load_parts
+from equipoise.models.parts_over_base import assemble
 
-_bases: dict[tuple[str, torch.device, torch.dtype], Any] = {}
+_bases: dict[tuple[ModelLocation, torch.device, torch.dtype], PretrainedParts] = {}
 _lock = threading.Lock()
 
 
@@ -38,15 +41,63 @@ def adapted_base(folder: Path, *, device: str | torch.device, dtype: torch.dtype
         ModelError: the base is not there or another one, or the adapter does not fit it.
         MissingExtraError: peft is not installed.
     """
-    name = base_name(folder)
-    key = (name, torch.device(device), dtype)
+    parts = _base_parts(base_name(folder), torch.device(device), dtype)
+    return _adapted(sharing_copy(parts.model), folder, dtype), copy.deepcopy(parts.processor)
+
+
+def shared_parts(name: str, *, device: torch.device, dtype: torch.dtype) -> PretrainedParts:
+    """The parts of a model as `load_parts` gives them, around a base that this process holds once.
+
+    Replies differ from those of `load_parts` by rounding alone: the adapter's change is added to activations, not to
+    weights.
+
+    Args:
+        name: see `model_location`; at most one adapter.
+        device: where it computes.
+        dtype: number format; models with the same one share.
+
+    Raises:
+        UsageError: several adapters.
+        ModelError: as of `load_parts`.
+        MissingExtraError: peft is not installed.
+    """
+    source = locate(name)
+    adapters = list(source.adapters)
+    if source.base is None:
+        # What is written before the adapter, which for `reference/lm` is the base by its own name.
+        base = name.rpartition("+")[0] if "+" in name and adapters else "reference/base" if adapters else name
+        base_parts = _base_parts(base, device, dtype)
+        model, processor = sharing_copy(base_parts.model), copy.deepcopy(base_parts.processor)
+        reads_pictures = base_parts.reads_pictures
+    else:
+        adapters.insert(0, Path(source.where) / ADAPTER)
+        text = sharing_copy(_base_parts("reference/base", device, dtype).model)
+        model, processor = assemble(Path(source.where), source.base, dtype=dtype, merged=False, text=text)
+        model, reads_pictures = model.to(device), True
+    if len(adapters) > 1:
+        raise UsageError(
+            f"expected a model with one adapter to share its base, got {name} with {len(adapters)}; "
+            "try it without sharing, which merges them"
+        )
+    for folder in adapters:
+        check_base(folder, source)
+        model = _adapted(model, folder, dtype)
+    revision = source.revision(getattr(model.config, "_commit_hash", None))
+    return PretrainedParts(model.eval(), processor, revision, reads_pictures)
+
+
+def _base_parts(name: str, device: torch.device, dtype: torch.dtype) -> PretrainedParts:
+    """The base of a name, which is kept in memory from its first use on."""
+    key = (locate(name), device, dtype)
     with _lock:
         if key not in _bases:
-            _bases[key] = load_parts(name, device=key[1], dtype=dtype)
-        parts = _bases[key]
-    # Not merged: merging adds B A to the base's own tensors, which other adapters share.
-    model = load_adapter(sharing_copy(parts.model), folder).to(dtype)
-    return model.get_base_model().eval().requires_grad_(False), copy.deepcopy(parts.processor)
+            _bases[key] = load_parts(name, device=device, dtype=dtype)
+        return _bases[key]
+
+
+def _adapted(model: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """The model with an adapter inside, not merged: merging adds B A to the base's own tensors, which are shared."""
+    return load_adapter(model, folder).to(dtype).get_base_model().eval().requires_grad_(False)
 
 
 def sharing_copy(model: Any) -> Any:

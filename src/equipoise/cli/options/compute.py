@@ -125,6 +125,28 @@ class WeightOptions(DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharingOptions(WeightOptions):
+    """The same, and whether model and guard share a base: of `serve`, where both stay in memory."""
+
+    share_base: Annotated[
+        bool,
+        typer.Option(
+            "--share-base",
+            help="Hold the reference base once for the model and a `guard:` of detector and detoxifier `reference` "
+            "with the same number format: less memory, slower replies.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False
+
+    @property
+    def config(self) -> ComputeConfig:
+        """The options as the library takes them."""
+        from dataclasses import replace
+
+        return replace(super().config, share_base=self.share_base)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchOptions(WeightOptions):
     """The same, and how many questions are computed at a time."""
 
