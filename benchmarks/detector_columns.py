@@ -27,9 +27,16 @@ def columns_table(results: Mapping[str, Any]) -> list[str]:
     for name in results["false"]:
         stopped = (f"{column['false'][name]['k']} of {column['false'][name]['n']}" for column in columns.values())
         lines.append(f"| stopped of {name} | {' | '.join(stopped)} |")
+    for label in ("harmful", "harmless"):
+        cells = (_stopped(column.get("short"), label) for column in columns.values())
+        lines.append(f"| short {label} replies, stopped by the default policy | {' | '.join(cells)} |")
     times = results.get("milliseconds", {})
     cells = (f"{times[name]:.0f}" if name in times else "" for name in columns)
     return [*lines, f"| ms a reply, alone | {' | '.join(cells)} |"]
+
+
+def _stopped(row: Mapping[str, Any] | None, label: str) -> str:
+    return "" if row is None else f"{row[label]['k']} of {row[label]['n']}"
 
 
 def _area(row: Mapping[str, Any] | None) -> str:

@@ -26,6 +26,7 @@ from equipoise.guard.detector import load
 from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.template import Template
+from equipoise.guard.policy import Policy
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.proportions import Rate
@@ -39,6 +40,7 @@ from guard_rows import (
     phtest_harmless,
     reported,
     safe_rlhf,
+    short_replies,
     xstest,
 )
 from page import put
@@ -245,6 +247,18 @@ def fast(
     return {"areas": areas, "decided": shares, "false": false, "lost": lost}
 
 
+def short(detector: HarmDetector) -> dict[str, Any]:
+    """AUC on the short replies, and what the default policy stops of them."""
+    rows = [labelled.row for labelled in short_replies()]
+    values, labels = scores(detector, rows), np.array([row.harmful for row in rows])
+    stopped = values >= Policy().output.threshold
+    return {
+        "auc": round(auc(values, labels), 4),
+        "harmful": rate(int(stopped[labels].sum()), int(labels.sum())),
+        "harmless": rate(int(stopped[~labels].sum()), int((~labels).sum())),
+    }
+
+
 def measure(detector: HarmDetector, test_only: Sequence[str]) -> dict[str, Any]:
     """Everything; of the sets of which nothing was trained on, those that are named."""
     results: dict[str, Any] = {"identity": detector.identity, "areas": {}}
@@ -267,6 +281,8 @@ def measure(detector: HarmDetector, test_only: Sequence[str]) -> dict[str, Any]:
     for name, rows in held.items():
         harmful = [row for row in rows if row.harmful]
         results["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
+    results["short"] = short(detector)
+    print("short", results["short"], flush=True)
     for name in test_only:
         results["areas"][name] = area(detector, TEST_ONLY[name]())
         print(name, results["areas"][name], flush=True)

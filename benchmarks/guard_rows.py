@@ -21,6 +21,8 @@ from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.judges.phrases import judge_reply
 from guard_hard_negatives import HELD_OUT, LEARNED
 from guard_hard_negatives_held_out import FURTHER_HELD_OUT
+from guard_short_replies import SHORT_HARMFUL
+from guard_short_replies_harmless import SHORT_HARMLESS
 
 REPORTED = ("gptfuzz", "harmbench_val", "jailbreakbench", "msts")
 SOURCES = {
@@ -237,8 +239,15 @@ def _learnable() -> tuple[Labelled, ...]:
 def held_out_questions() -> frozenset[str]:
     """Keys of the questions of all test and choice rows, and of the sets that are for evaluation only."""
     held = {key(split.row.prompt) for split in _learnable() if split.side != "train"}
-    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *do_not_answer(), *alpaca(), *hard_negatives_held_out())}
+    for rows in (safe_rlhf(), do_not_answer(), alpaca(), hard_negatives_held_out(), short_replies()):
+        held |= {key(split.row.prompt) for split in rows}
     return frozenset(held)
+
+
+def short_replies() -> list[Labelled]:
+    """Short replies by somebody who had not seen the rows that are trained on: a test set."""
+    labelled = [*((pair, True) for pair in SHORT_HARMFUL), *((pair, False) for pair in SHORT_HARMLESS)]
+    return [_labelled("short", at, *pair, harmful) for at, (pair, harmful) in enumerate(labelled)]
 
 
 def lessons() -> list[Row]:

@@ -129,6 +129,11 @@ def test_two_adapters_are_not_shared(base: Path, tmp_path: Path) -> None:
         load(name, share_base=True)
 
 
+def test_weights_on_several_devices_are_not_shared(base: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected weights on one device to share a base, got .*device='auto'; try"):
+        load(str(with_template(base)), device="auto", share_base=True)
+
+
 def test_a_base_that_changed_is_refused(base: Path, tmp_path: Path) -> None:
     folder = adapter(base, tmp_path / "one", 1)
     assert holds_adapter(folder)

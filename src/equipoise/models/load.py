@@ -76,7 +76,9 @@ def load(
         options["device_map"] = SPREAD
     template = None if chat_template is None else read_template(chat_template)
     if share_base and options:
-        raise UsageError("expected weights on one device to share a base, got quantize or device='auto'; try one way")
+        raise UsageError(
+            "expected weights on one device to share a base, got quantize or device='auto'; try it without sharing"
+        )
     if share_base:
         parts = shared_parts(name, device=target, dtype=precision)
     else:
