@@ -42,6 +42,7 @@ SOURCES = {
         "MIT",
         "harmless; first aid, school safety, security, chemistry, fiction",
     ),
+    "composed": ("composed for this project", "MIT", "follows from how a row is composed; half weight"),
     "llava_bench": ("LLaVA-Bench COCO references", "Apache-2.0", "harmless"),
 }
 """What is trained on: name, licence, where its label comes from."""

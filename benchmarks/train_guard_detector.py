@@ -2,9 +2,10 @@
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
-    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --compile --out FOLDER [--ship
-        src/equipoise/reference/weights/detector]
-    python benchmarks/train_guard_detector.py --adapter --base MINILM --most 400 --merged --out FOLDER
+    python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --most-harmless 250 --composed
+        --compile --out FOLDER [--ship src/equipoise/reference/weights/detector]
+    python benchmarks/train_guard_detector.py --adapter --base MINILM --most 400 --most-harmless 250 --composed --merged
+        --out FOLDER
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
@@ -22,47 +23,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from detector_cards import EMBEDDED_CARD, REFERENCE_CARD, trained
 from equipoise.guard.detector.folder import ADAPTER, HEAD, SETTINGS
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
 from guard_composed import composed_replies
-from guard_rows import SOURCES, choices, lessons
+from guard_rows import choices, lessons
 from guard_weights import ship
-
-CARD = """# The embedded harm detector
-
-The probability that a reply does harm, in English; **high is harmful**. `docs/guard.md` holds how good it is on
-held-out replies and at which threshold. It is small and wrong now and then: calibrate it on
-your own traffic, and put a bigger guard behind it where errors are dear.
-
-| file | bytes | sha256 |
-|---|---:|---|
-{files}
-
-- **Base**: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, text in `LICENSE-MiniLM.txt`), `model.safetensors`
-  with sha256
-  `53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db`. Changed: all layers are trained further, a
-  linear unit is added, matrices are rounded to 8 bits with a scale for each row.
-- **Made by** `python benchmarks/train_guard_detector.py --base MINILM --out FOLDER --ship
-  src/equipoise/guard/weights` (seed 0, 3 epochs, bfloat16 autocast on two cores: other processors round
-  differently). It has learned from no
-  earlier turns, so they are not shown to it (`surroundings` 0).
-- **Early exit** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the
-  detector on the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone below a threshold
-  under which 1 % of those held-out windows lie to which the detector gives a probability of harm of at least 0.2.
-  `embedded-fast` uses it, `embedded` does not.
-- **Computes** in bfloat16 on processors with AMX, elsewhere on x86 in 8-bit integers with a scale for each token: by
-  `benchmarks/guard_speed.py` logits differ from those of float32 by a few hundredths.
-- **Licence** of the trained weights: Apache-2.0, like their base. MSTS and XSTest are CC-BY-4.0; the replies in
-  these sets come from models whose makers have terms of their own.
-
-Trained on (none of the held-out questions among them, whatever set that comes from):
-
-| set | rows | licence | label |
-|---|---|---|---|
-{trained}
-"""
 
 
 def main() -> None:
@@ -72,7 +40,7 @@ def main() -> None:
     parser.add_argument("--glance-only", action="store_true")
     parser.add_argument("--adapter", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="3 by default, 1 with --adapter")
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, help="rows of a set and label, at most")
@@ -88,7 +56,13 @@ def main() -> None:
     rows, held_out = thinned(rows, arguments.most, arguments.most_harmless or arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
-        recipe = adapter_recipe(arguments.base, arguments.seed, compiled=arguments.compile, merged=arguments.merged)
+        recipe = adapter_recipe(
+            arguments.base,
+            arguments.seed,
+            epochs=arguments.epochs or 1,
+            compiled=arguments.compile,
+            merged=arguments.merged,
+        )
         train(
             recipe,
             rows,
@@ -100,14 +74,17 @@ def main() -> None:
         )
         print((arguments.out / "metrics.json").read_text())
         if arguments.ship:
-            shutil.copytree(arguments.out / ADAPTER, arguments.ship / ADAPTER, dirs_exist_ok=True)
-            for name in (HEAD, SETTINGS):
-                shutil.copyfile(arguments.out / name, arguments.ship / name)
+            ship_adapter(arguments, rows)
         return
     if not arguments.glance_only:
         # No row holds earlier turns, so none are shown to it.
         recipe = DetectorTrainingConfig(
-            arguments.base, epochs=arguments.epochs, rate=arguments.rate, seed=arguments.seed, bf16=True, surroundings=0
+            arguments.base,
+            epochs=arguments.epochs or 3,
+            rate=arguments.rate,
+            seed=arguments.seed,
+            bf16=True,
+            surroundings=0,
         )
         train(recipe, rows, arguments.out, held_out=held_out, device="cpu", int8=True)
         print((arguments.out / "metrics.json").read_text())
@@ -115,14 +92,37 @@ def main() -> None:
     result = add_early_exit(early_exit, arguments.out, rows, held_out, device="cpu", progress=print_progress, int8=True)
     print(result, flush=True)
     if arguments.ship:
-        ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
+        ship(arguments.out, arguments.ship, EMBEDDED_CARD.replace("{trained}", trained(rows)))
 
 
-def adapter_recipe(base: str, seed: int, *, compiled: bool, merged: bool) -> DetectorTrainingConfig:
-    """One pass over the rows with low-rank adapters over a language model in bfloat16."""
+def ship_adapter(arguments: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """Copy an adapter and its linear unit, with a card."""
+    shutil.copytree(arguments.out / ADAPTER, arguments.ship / ADAPTER, dirs_exist_ok=True)
+    for name in (HEAD, SETTINGS):
+        shutil.copyfile(arguments.out / name, arguments.ship / name)
+    given = {
+        "--adapter": True,
+        f"--base {arguments.base}": True,
+        f"--most {arguments.most}": arguments.most,
+        f"--most-harmless {arguments.most_harmless}": arguments.most_harmless,
+        "--composed": arguments.composed,
+        f"--epochs {arguments.epochs}": arguments.epochs,
+        "--compile": arguments.compile,
+    }
+    filled = {
+        "options": "".join(f"{option} " for option, used in given.items() if used),
+        "seed": arguments.seed,
+        "epochs": "one pass" if (arguments.epochs or 1) == 1 else f"{arguments.epochs} passes",
+        "trained": trained(rows),
+    }
+    (arguments.ship / "README.md").write_text(REFERENCE_CARD.format(**filled), encoding="utf-8")
+
+
+def adapter_recipe(base: str, seed: int, *, epochs: int = 1, compiled: bool, merged: bool) -> DetectorTrainingConfig:
+    """Passes over the rows with low-rank adapters over a language model in bfloat16."""
     return DetectorTrainingConfig(
         base,
-        epochs=1,
+        epochs=epochs,
         rate=3e-4,
         batch=8,
         seed=seed,
@@ -152,17 +152,6 @@ def print_progress(step: int, steps: int, loss: float, every: int = 100) -> None
     """A line every so many steps."""
     if step % every == 0:
         print(step, steps, round(loss, 4), flush=True)
-
-
-def trained(rows: Sequence[Row]) -> str:
-    """What was trained on, a line for each set."""
-    lines = []
-    for name, (title, licence, label) in SOURCES.items():
-        own = [row for row in rows if row.dataset == name]
-        harmful = sum(row.harmful for row in own)
-        if own:
-            lines.append(f"| {title} | {len(own)} ({harmful} harmful) | {licence} | {label} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
