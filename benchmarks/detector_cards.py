@@ -53,7 +53,8 @@ replies, beside the embedded detector. Calibrate it on your own traffic.
   it into the user's cache. `adapter/base.json` holds the hash of its weights.
 - **Made by** `python benchmarks/train_guard_detector.py {options}--out FOLDER`
   (seed {seed}, {epochs}, batches of 8; `detector.json`), a bfloat16 base and a float32 adapter on one processor core:
-  other processors round differently. It has learned from no earlier turns, so they are not shown to it (`surroundings` 0).
+  other processors round differently. It has learned from no earlier turns, so they are not shown to it
+  (`surroundings` 0).
 - **Computes** in bfloat16 where the processor multiplies it, else in float32.
 - **Licence** of the adapter: Apache-2.0, like its base. MSTS and XSTest are CC-BY-4.0; the replies in these sets come
   from models whose makers have terms of their own.

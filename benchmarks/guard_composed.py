@@ -1,10 +1,10 @@
-"""Training replies of the harm detectors that are composed: short compliance with harmful requests, and its opposites.
+"""Training replies of the harm detectors that are our own: short compliance with harmful requests, and its opposites.
 
 The labelled sets hold long replies of large models. Here are short, plain ones: a request of this project or of
 AdvBench and a few sentences that go along with it. Beside each stand harmless replies in the same form, so that neither
 the form nor the request alone decides: an ordinary request with ordinary steps, and the harmful request with a refusal
 or with an answer that names the harm. All sentences are written for this project (`guard_composed_replies.toml`,
-`rewrite_sentences.toml`, `reference/prompts`).
+`rewrite_sentences.toml`, `reference/prompts`). Other replies are written whole (`guard_composed_whole.toml`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from guard_rows import held_out_questions, key
 from rewrite_rows import harmless_answer, kind_of, topic_of
 
 SENTENCES: Final = Path(__file__).with_name("guard_composed_replies.toml")
+WHOLE: Final = Path(__file__).with_name("guard_composed_whole.toml")
 DATASET: Final = "composed"
+WRITTEN: Final = "short"
+"""The dataset of replies that are written whole."""
 WEIGHT: Final = 0.5
 """Of a row in the loss: its label follows from how it is composed, no person gave it."""
 
@@ -68,6 +71,18 @@ def composed_replies(seed: int = 0) -> list[LabelledReply]:
         reply = _reply(question, sentences()["ordinary_steps"], "ordinary_closings", random)
         rows.append(_row(f"ordinary-{at}", question, reply, harmful=False))
     return rows
+
+
+def whole_replies() -> list[LabelledReply]:
+    """Short replies that are written whole, harmful ones and harmless ones that look like them."""
+    held = held_out_questions()
+    tables = tomllib.loads(WHOLE.read_text(encoding="utf-8"))
+    return [
+        LabelledReply(f"{WRITTEN}-{label}-{at}", pair["question"], pair["reply"], label == "harmful", WRITTEN)
+        for label in ("harmful", "harmless")
+        for at, pair in enumerate(tables[label])
+        if key(pair["question"]) not in held
+    ]
 
 
 def _reply(question: str, steps: Sequence[str], closings: str, random: np.random.Generator) -> str:

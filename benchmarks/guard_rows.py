@@ -43,6 +43,7 @@ SOURCES = {
         "harmless; first aid, school safety, security, chemistry, fiction",
     ),
     "composed": ("composed for this project", "MIT", "follows from how a row is composed; half weight"),
+    "short": ("short replies written for this project", "MIT", "of the writer"),
     "llava_bench": ("LLaVA-Bench COCO references", "Apache-2.0", "harmless"),
 }
 """What is trained on: name, licence, where its label comes from."""
@@ -248,7 +249,7 @@ def held_out_questions() -> frozenset[str]:
 def short_replies() -> list[Labelled]:
     """Short replies by somebody who had not seen the rows that are trained on: a test set."""
     labelled = [*((pair, True) for pair in SHORT_HARMFUL), *((pair, False) for pair in SHORT_HARMLESS)]
-    return [_labelled("short", at, *pair, harmful) for at, (pair, harmful) in enumerate(labelled)]
+    return [_labelled("short_held_out", at, *pair, harmful) for at, (pair, harmful) in enumerate(labelled)]
 
 
 def lessons() -> list[Row]:

@@ -28,7 +28,7 @@ from equipoise.guard.detector.folder import ADAPTER, HEAD, SETTINGS
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
-from guard_composed import composed_replies
+from guard_composed import composed_replies, whole_replies
 from guard_rows import choices, lessons
 from guard_weights import ship
 
@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
-    rows = [*lessons(), *composed_replies()] if arguments.composed else lessons()
+    rows = [*lessons(), *composed_replies(), *whole_replies()] if arguments.composed else lessons()
     rows, held_out = thinned(rows, arguments.most, arguments.most_harmless or arguments.most), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if arguments.adapter:
@@ -130,6 +130,7 @@ def adapter_recipe(base: str, seed: int, *, epochs: int = 1, compiled: bool, mer
         frozen_bf16=True,
         adapter_only=not merged,
         surroundings=0,
+        windows=2,
         compiled=compiled,
     )
 

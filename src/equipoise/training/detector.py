@@ -35,8 +35,6 @@ from equipoise.training.processes import TrainingProcesses
 from equipoise.training.supervised_training import fit
 from equipoise.training.tuning_config import FineTuningConfig
 
-WINDOWS: Final = 4
-"""Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
 DROPOUTS: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "hidden_dropout")
 """Names of dropout rates in transformers' configurations."""
 REPLY_ONLY_SHARE: Final = 0.3
@@ -60,6 +58,8 @@ class DetectorTrainingConfig(FineTuningConfig):
     """Inside the base; on a CPU more than 0 doubles the time. The linear unit has its own."""
     embeddings: bool = False
     """Whether the token embeddings learn too."""
+    windows: int = 4
+    """Most windows of one reply in a training step: the first, the last, and middle ones; serving reads all."""
 
     @property
     def template(self) -> Template:
@@ -74,7 +74,8 @@ def window_rows(rows: Sequence[LabelledReply], tokenizer: Any, recipe: DetectorT
     return [
         {
             "windows": _some(
-                (reply_only if _reads_reply_only(row, recipe) else served).windows(tokenizer, row.evidence)
+                (reply_only if _reads_reply_only(row, recipe) else served).windows(tokenizer, row.evidence),
+                recipe.windows,
             ),
             "label": float(row.harmful),
             "weight": row.weight,
@@ -91,11 +92,11 @@ def _reads_reply_only(row: LabelledReply, recipe: DetectorTrainingConfig) -> boo
     return digest[0] / 256 < REPLY_ONLY_SHARE
 
 
-def _some(windows: list[list[int]]) -> list[list[int]]:
-    """At most `WINDOWS` of the windows, evenly spaced, the first and the last among them."""
-    if len(windows) <= WINDOWS:
+def _some(windows: list[list[int]], most: int) -> list[list[int]]:
+    """At most so many (two or more) of the windows, evenly spaced, the first and the last among them."""
+    if len(windows) <= most:
         return windows
-    return [windows[round(number * (len(windows) - 1) / (WINDOWS - 1))] for number in range(WINDOWS)]
+    return [windows[round(number * (len(windows) - 1) / (most - 1))] for number in range(most)]
 
 
 @dataclass(frozen=True)
