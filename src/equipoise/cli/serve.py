@@ -62,8 +62,8 @@ def serve(
         loaded = compute.load(model, defend or ())
         queue = GenerationQueue(loaded, batch=batch, waiting=waiting)
         server = ModelServer(queue, PromptRoom(loaded), name or model, max_new_tokens, int(time.time()))
-        _announce(server, listening, defend or [])
         with until_interrupted():
+            _announce(server, listening, defend or [])
             stopping_server.serve(server, listening)
 
 

@@ -124,9 +124,9 @@ def serve(
         else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check.check_seconds),
     )
     listening = bound_socket(host, port)
-    _ready(service, listening, upstream)
-    config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
     with until_interrupted():
+        _ready(service, listening, upstream)
+        config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
         uvicorn.Server(config).run(sockets=[listening])
 
 
