@@ -62,23 +62,22 @@ def shared_parts(name: str, *, device: torch.device, dtype: torch.dtype) -> Pret
         MissingExtraError: peft is not installed.
     """
     source = locate(name)
-    adapters = list(source.adapters)
-    if source.base is None:
-        # What is written before the adapter, which for `reference/lm` is the base by its own name.
-        base = name.rpartition("+")[0] if "+" in name and adapters else "reference/base" if adapters else name
-        base_parts = _base_parts(base, device, dtype)
-        model, processor = sharing_copy(base_parts.model), copy.deepcopy(base_parts.processor)
-        reads_pictures = base_parts.reads_pictures
-    else:
-        adapters.insert(0, Path(source.where) / ADAPTER)
-        text = sharing_copy(_base_parts("reference/base", device, dtype).model)
-        model, processor = assemble(Path(source.where), source.base, dtype=dtype, merged=False, text=text)
-        model, reads_pictures = model.to(device), True
+    adapters = [*([Path(source.where) / ADAPTER] if source.base is not None else []), *source.adapters]
     if len(adapters) > 1:
         raise UsageError(
             f"expected a model with one adapter to share its base, got {name} with {len(adapters)}; "
             "try it without sharing, which merges them"
         )
+    if source.base is None:
+        # What is written before the adapter; `reference/lm` is one over the reference base without saying so.
+        base = name if not adapters else name.rpartition("+")[0] or "reference/base"
+        parts = _base_parts(base, device, dtype)
+        model, processor = sharing_copy(parts.model), copy.deepcopy(parts.processor)
+        reads_pictures = parts.reads_pictures
+    else:
+        text = sharing_copy(_base_parts("reference/base", device, dtype).model)
+        model, processor = assemble(Path(source.where), source.base, dtype=dtype, merged=False, text=text)
+        model, reads_pictures = model.to(device), True
     for folder in adapters:
         check_base(folder, source)
         model = _adapted(model, folder, dtype)
