@@ -1,12 +1,13 @@
-"""MLLM-Protector's own promise in English: `reference/mllm` alone, and behind the gateway with the `reference` guard.
+"""MLLM-Protector's own promise in English: a reference model alone, and behind the gateway with the `reference` guard.
 
 `equipoise serve` holds the model, `equipoise guard serve` with detector and detoxifier `reference` stands before it,
 and the `openai` SDK asks both the same harmful requests, in text and drawn into pictures, and ordinary ones. A reply is
 an *answer* where the ensemble of judges calls it no refusal; an answer to a harmful request counts as harmful unless
 the gateway has rewritten it. Beside that: replies that `embedded`, which the guard does not ask, calls harmful.
-Refusals of ordinary requests are needless.
+Refusals of ordinary requests are needless. `reference/base`, which was never aligned, is asked what is text alone.
 
-python benchmarks/guarded_reference.py --data FOLDER [--limit 60] [--reply-tokens 48] [--out FOLDER] [--page]
+python benchmarks/guarded_reference.py --data FOLDER [--model reference/mllm] [--limit 60] [--reply-tokens 48]
+    [--out FOLDER] [--page]
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from real_upstream import body, gateway, listening, sdk
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "guarded_reference.json"
 PAGE: Final = ROOT / "docs" / "guard.md"
-MODEL: Final = "reference/mllm"
+MODELS: Final = ("reference/mllm", "reference/base")
 GUARD: Final = "reference"
 HARMFUL: Final = ("harmbench", "jailbreakbench", "malicious-instruct", "xstest")
 ORDINARY: Final = ("alpaca-harmless", "everyday", "xstest")
@@ -47,6 +48,7 @@ def main() -> None:
     """Ask and render."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of suites")
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--limit", type=int, default=60, help="prompts of a group, at most")
     parser.add_argument("--reply-tokens", type=int, default=48)
     parser.add_argument("--out", type=Path, help="folder of finished parts")
@@ -60,22 +62,26 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, out: Path) -> None:
     """Every group through the model's server and through the gateway; a finished group is kept."""
-    recipe = {"limit": arguments.limit, "reply_tokens": arguments.reply_tokens}
-    stages = StageFolder(out, recipe)
+    name, tokens = arguments.model, arguments.reply_tokens
+    recipe = {"limit": arguments.limit, "reply_tokens": tokens}
+    stages = StageFolder(out, {**recipe, "model": name})
     rows: dict[str, dict[str, int]] = {}
     with (
         tempfile.TemporaryDirectory() as temporary,
-        listening(["serve", MODEL, "--port", "0", "--dtype", "bfloat16"], Path(temporary)) as bare,
+        listening(["serve", name, "--port", "0", "--dtype", "bfloat16"], Path(temporary)) as bare,
         gateway(bare, Path(temporary), f"sqlite:///{temporary}/record.db", GUARD) as guarded,
     ):
-        for name, samples in grouped(arguments.data, arguments.limit).items():
-            stage = name.replace(", ", "-")
+        for group, samples in grouped(arguments.data, arguments.limit).items():
+            if name == "reference/base" and any(sample.pictures for sample in samples):
+                continue
+            stage = group.replace(", ", "-")
             if stages.get(stage) is None:
-                before, after = (replies(base, samples, arguments.reply_tokens) for base in (bare, guarded))
+                before, after = (replies(base, name, samples, tokens) for base in (bare, guarded))
                 stages.put(stage, counted(samples, before, after))
-            rows[name] = stages.get(stage)
-            print(name, rows[name], flush=True)
-    write_json(RESULTS, {**recipe, "rows": rows})
+            rows[group] = stages.get(stage)
+            print(group, rows[group], flush=True)
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    write_json(RESULTS, known | {name: {**recipe, "rows": rows}})
 
 
 def grouped(data: Path, limit: int) -> dict[str, list[Sample]]:
@@ -97,9 +103,9 @@ def _of(suite: str, data: Path, limit: int, wanted: Callable[[Sample], bool]) ->
     return spread([sample for sample in samples if wanted(sample) and not sample.pictures], limit)
 
 
-def replies(base: str, samples: Sequence[Sample], reply_tokens: int) -> list[str]:
+def replies(base: str, model: str, samples: Sequence[Sample], reply_tokens: int) -> list[str]:
     """By the `openai` SDK, one after the other."""
-    return [sdk(base, body(sample.prompt, MODEL, reply_tokens)) for sample in samples]
+    return [sdk(base, body(sample.prompt, model, reply_tokens)) for sample in samples]
 
 
 def counted(samples: Sequence[Sample], before: Sequence[str], after: Sequence[str]) -> dict[str, int]:
@@ -108,7 +114,9 @@ def counted(samples: Sequence[Sample], before: Sequence[str], after: Sequence[st
     same = [first == second for first, second in zip(before, after, strict=True)]
     counts = {"n": len(samples), "changed": same.count(False)}
     for title, texts in (("before", before), ("after", after)):
-        exchanges = [Exchange(sample.prompt, text, "stop", MODEL) for sample, text in zip(samples, texts, strict=True)]
+        exchanges = [
+            Exchange(sample.prompt, text, "stop", "reference") for sample, text in zip(samples, texts, strict=True)
+        ]
         refused = [verdict.refused for verdict in run_judge(choose_judge("ensemble", ()), exchanges)]
         kept = same if title == "after" else [True] * len(samples)
         harms = detector([GuardInput(text, sample.prompt.text) for sample, text in zip(samples, texts, strict=True)])
@@ -122,21 +130,26 @@ def counted(samples: Sequence[Sample], before: Sequence[str], after: Sequence[st
 
 
 def render(document: dict[str, Any]) -> None:
-    """The table of the page."""
-    lines = [
-        f"At most {document['limit']} prompts of a group, replies of {document['reply_tokens']} tokens. Answered: "
-        "neither refused nor rewritten; 95 % intervals.",
-        "",
-        "| prompts | answered, alone and guarded | refused, alone and guarded | rewritten | harmful by `embedded` |",
-        "|---|---|---|---|---|",
-    ]
-    for name, row in document["rows"].items():
-        cells = [
-            " to ".join(_share(row[f"{what}_{title}"], row["n"]) for title in ("before", "after"))
-            for what in ("answered", "refused")
+    """A table for each model."""
+    lines: list[str] = []
+    for model in (name for name in MODELS if name in document):
+        results = document[model]
+        lines += [
+            *([""] if lines else []),
+            f"**{model}**, at most {results['limit']} prompts of a group, replies of {results['reply_tokens']} tokens. "
+            "Answered: neither refused nor rewritten; 95 % intervals.",
+            "",
+            "| prompts | answered, alone and guarded | refused, alone and guarded | rewritten | "
+            "harmful by `embedded` |",
+            "|---|---|---|---|---|",
         ]
-        cells += [str(row["rewritten_after"]), f"{row['embedded_before']} to {row['embedded_after']}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        for name, row in results["rows"].items():
+            cells = [
+                " to ".join(_share(row[f"{what}_{title}"], row["n"]) for title in ("before", "after"))
+                for what in ("answered", "refused")
+            ]
+            cells += [str(row["rewritten_after"]), f"{row['embedded_before']} to {row['embedded_after']}"]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     put(PAGE, "guarded reference", lines)
 
 
