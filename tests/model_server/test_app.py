@@ -179,7 +179,7 @@ def listening(server: ModelServer, grace: float = SOON) -> Iterator[str]:
     """The server behind a real socket; told to stop at the end."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        running = StoppingServer(server, grace)
+        running = StoppingServer(server, lambda: None, grace)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -63,8 +63,7 @@ def serve(
         queue = GenerationQueue(loaded, batch=batch, waiting=waiting)
         server = ModelServer(queue, PromptRoom(loaded), name or model, max_new_tokens, int(time.time()))
         with until_interrupted():
-            _announce(server, listening, defend or [])
-            stopping_server.serve(server, listening)
+            stopping_server.serve(server, listening, lambda: _announce(server, listening, defend or []))
 
 
 def _announce(server: ModelServer, listening: socket.socket, defences: list[str]) -> None:

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
 
+from equipoise.model_server.announced_server import AnnouncedServer
 from equipoise.model_server.app import ModelServer, create
 
 GRACE: Final = 20.0
@@ -21,21 +23,23 @@ LEFT: Final = 5
 """Seconds after that for answers on their way to slow clients."""
 
 
-class StoppingServer(uvicorn.Server):
+class StoppingServer(AnnouncedServer):
     """A server of which a signal turns away at once who waits for the model, and the others after `GRACE`.
 
     Args:
         server: the model.
+        announce: says that it listens.
         grace: in place of `GRACE`.
     """
 
-    def __init__(self, server: ModelServer, grace: float = GRACE) -> None:
+    def __init__(self, server: ModelServer, announce: Callable[[], None], grace: float = GRACE) -> None:
         seconds = int(grace) + LEFT
         application = create(server)
         super().__init__(
             uvicorn.Config(
                 application, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=seconds
-            )
+            ),
+            announce,
         )
         self._queue, self._grace = server.queue, grace
 
@@ -55,15 +59,16 @@ class StoppingServer(uvicorn.Server):
         self._queue.abandon()
 
 
-def serve(server: ModelServer, listening: socket.socket) -> None:
+def serve(server: ModelServer, listening: socket.socket, announce: Callable[[], None]) -> None:
     """Serve until a signal comes.
 
     Args:
         server: the model.
         listening: where.
+        announce: called when the server answers.
     """
     try:
-        StoppingServer(server).run(sockets=[listening])
+        StoppingServer(server, announce).run(sockets=[listening])
     except KeyboardInterrupt:
         if server.queue.is_alive:
             # Python's own end would abort in the thread that still generates.

@@ -93,6 +93,7 @@ def serve(
         import uvicorn
 
         from equipoise.guard.gateway.app import create
+        from equipoise.model_server.announced_server import AnnouncedServer
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.guard.async_guard import AsyncGuard
@@ -125,9 +126,8 @@ def serve(
     )
     listening = bound_socket(host, port)
     with until_interrupted():
-        _ready(service, listening, upstream)
         config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-        uvicorn.Server(config).run(sockets=[listening])
+        AnnouncedServer(config, lambda: _ready(service, listening, upstream)).run(sockets=[listening])
 
 
 @dataclass(frozen=True)
