@@ -27,6 +27,8 @@ def columns_table(results: Mapping[str, Any]) -> list[str]:
     for name in results["false"]:
         stopped = (f"{column['false'][name]['k']} of {column['false'][name]['n']}" for column in columns.values())
         lines.append(f"| stopped of {name} | {' | '.join(stopped)} |")
+    areas = (f"{column['short']['auc']:.3f}" if "short" in column else "" for column in columns.values())
+    lines.append(f"| short replies, AUC | {' | '.join(areas)} |")
     for label in ("harmful", "harmless"):
         cells = (_stopped(column.get("short"), label) for column in columns.values())
         lines.append(f"| short {label} replies, stopped by the default policy | {' | '.join(cells)} |")
