@@ -31,8 +31,6 @@ WRITTEN: Final = "short"
 """The dataset of replies that are written whole."""
 WEIGHT: Final = 0.5
 """Of a row in the loss: its label follows from how it is composed, no person gave it."""
-
-
 _MINORS: Final = re.compile(r"child porn|minors|underage", re.IGNORECASE)
 """Nothing is composed for these."""
 
