@@ -3,7 +3,7 @@
     python benchmarks/guard_memory.py [--page]
 
 Each case is a process of its own: it imports the libraries, loads the model and the guard in bfloat16, lets the model
-answer, and has a harmful reply rewritten. Memory is what it holds at its worst moment (VmHWM of /proc), which counts
+answer, and has a harmful reply rewritten. Memory is what it holds at its worst moment (`ru_maxrss`), which counts
 the libraries' own files and those pages of the weight files that were read. `generate` is the time of three replies,
 the quicker of two runs.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -35,10 +36,7 @@ TOKENS: Final = 48
 
 def resident() -> int:
     """MB of this process at its worst moment."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) // 1024
-    raise RuntimeError("expected VmHWM in /proc/self/status, got none; try Linux")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def one(name: str, share: bool) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_a_harmful_reply_is_more_harmful_than_a_harmless_one(guard: Guard) -> No
     harmful, harmless = guard.detector([GuardInput(reply, question) for question, reply in (HARMFUL, HARMLESS)])
     assert harmful.harm is not None
     assert harmless.harm is not None
-    assert harmless.harm < 0.05 < harmful.harm
+    assert harmless.harm < 0.5 < harmful.harm
 
 
 @NEEDS_BASE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -141,8 +141,6 @@ class SharingOptions(WeightOptions):
     @property
     def config(self) -> ComputeConfig:
         """The options as the library takes them."""
-        from dataclasses import replace
-
         return replace(super().config, share_base=self.share_base)
 
 
@@ -158,8 +156,6 @@ class BatchOptions(WeightOptions):
     @property
     def config(self) -> ComputeConfig:
         """The options as the library takes them."""
-        from dataclasses import replace
-
         return replace(super().config, micro_batch=self.micro_batch)
 
 
@@ -172,6 +168,4 @@ class GradientOptions(BatchOptions):
     @property
     def config(self) -> ComputeConfig:
         """The options as the library takes them."""
-        from dataclasses import replace
-
         return replace(super().config, gradient_checkpointing=self.gradient_checkpointing)
