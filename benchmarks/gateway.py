@@ -5,7 +5,7 @@
 The others are installed in environments of their own (`pip install 'litellm[proxy]'`, `pip install
 'nemoguardrails[server]'`); without their flags they are left out. With rails they ask our detector, which runs beside
 them: LiteLLM by its generic guardrail interface, NeMo by an action. The upstream answers at once with a hundred words,
-each time with another number in them.
+each time with another number in them, whole or as a stream of words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -36,6 +36,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "gateway.json"
 PAGE = ROOT / "docs" / "gateway.md"
 LOADS = ((1, 100), (16, 320), (64, 640))
 """Clients at once, and requests of all of them."""
+STREAMS = ((1, 40), (16, 160), (64, 320))
+"""The same for streams."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is a good way to keep bread fresh?"}]}
 # Every reply is a new one: a detector may remember what it has judged.
 FIRST = "Your question has the number {}. "
@@ -47,7 +49,7 @@ def upstream() -> None:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
 
     message = {"role": "assistant", "content": FIRST + REPLY}
@@ -62,8 +64,21 @@ def upstream() -> None:
     head, tail = json.dumps(reply).split("{}", 1)
     numbers = count(1)
 
+    def event(delta: dict[str, str], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        return f"data: {json.dumps(chunk)}\n\n".encode()
+
+    async def events(number: int) -> AsyncIterator[bytes]:
+        yield event({"role": "assistant", "content": ""})
+        for word in (FIRST + REPLY).format(number).split():
+            yield event({"content": f"{word} "})
+        yield event({}, "stop")
+        yield b"data: [DONE]\n\n"
+
     async def chat(request: Request) -> Response:
-        await request.body()
+        if (await request.json()).get("stream"):
+            return StreamingResponse(events(next(numbers)), media_type="text/event-stream")
         return Response(f"{head}{next(numbers)}{tail}", media_type="application/json")
 
     async def models(request: Request) -> Response:
@@ -73,7 +88,31 @@ def upstream() -> None:
     uvicorn.run(Starlette(routes=routes), port=int(sys.argv[2]), log_level="warning", access_log=False)
 
 
-async def _load(url: str, clients: int, requests: int) -> dict[str, Any]:
+HEADERS = {"authorization": "Bearer x"}
+
+
+async def _whole(client: httpx.AsyncClient, url: str) -> bool:
+    """One reply; whether it is the upstream's."""
+    response = await client.post(f"{url}/chat/completions", json=BODY, headers=HEADERS)
+    return response.status_code == 200 and REPLY[:40] in response.text
+
+
+async def _streamed(client: httpx.AsyncClient, url: str) -> bool:
+    """One stream, read to its end; whether all of the upstream's words are in it."""
+    text, ended, body = "", False, BODY | {"stream": True}
+    async with client.stream("POST", f"{url}/chat/completions", json=body, headers=HEADERS) as response:
+        async for line in response.aiter_lines():
+            ended |= line.strip() == "data: [DONE]"
+            if line.startswith("data: {"):
+                for choice in json.loads(line[6:]).get("choices") or ():
+                    text += choice["delta"].get("content") or ""
+    return response.status_code == 200 and ended and text.strip().endswith(REPLY)
+
+
+Sender = Callable[[httpx.AsyncClient, str], Awaitable[bool]]
+
+
+async def _load(url: str, clients: int, requests: int, request: Sender = _whole) -> dict[str, Any]:
     """So many requests by so many clients at once."""
     left = iter(range(requests))
     taken: list[float] = []
@@ -85,12 +124,8 @@ async def _load(url: str, clients: int, requests: int) -> dict[str, Any]:
             nonlocal failed
             for _ in left:
                 begin = time.perf_counter()
-                response = await client.post(
-                    f"{url}/chat/completions", json=BODY, headers={"authorization": "Bearer x"}
-                )
+                failed += not await request(client, url)
                 taken.append(time.perf_counter() - begin)
-                good = response.status_code == 200 and REPLY[:40] in response.text
-                failed += not good
 
         begin = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(clients)))
@@ -106,9 +141,15 @@ async def _load(url: str, clients: int, requests: int) -> dict[str, Any]:
 
 def load() -> None:
     """The load generator's own process."""
-    url = sys.argv[2]
-    asyncio.run(_load(url, 4, 40))
-    print(json.dumps({str(clients): asyncio.run(_load(url, clients, requests)) for clients, requests in LOADS}))
+    kinds: dict[str, tuple[Sender, tuple[tuple[int, int], ...]]] = {
+        "whole": (_whole, LOADS),
+        "streams": (_streamed, STREAMS),
+    }
+    url, (request, loads) = sys.argv[2], kinds[sys.argv[3]]
+    asyncio.run(_load(url, 4, 40, request))
+    print(
+        json.dumps({str(clients): asyncio.run(_load(url, clients, requests, request)) for clients, requests in loads})
+    )
 
 
 def free_port() -> int:
@@ -129,9 +170,7 @@ def serving(command: list[str], url: str, log: Path, **environment: str) -> Iter
             if process.poll() is not None:
                 raise RuntimeError(f"expected a server, got: {log.read_text()[-600:]}")
             try:
-                response = httpx.post(
-                    f"{url}/chat/completions", json=BODY, headers={"authorization": "Bearer x"}, timeout=20
-                )
+                response = httpx.post(f"{url}/chat/completions", json=BODY, headers=HEADERS, timeout=20)
                 if response.status_code == 200:
                     break
             except httpx.HTTPError:
@@ -177,7 +216,7 @@ def nemo(binary: str, target: str, folder: Path, port: int, detector: str | None
     model = {"type": "main", "engine": "openai", "model": "m", "parameters": {"base_url": target, "api_key": "x"}}
     settings: dict[str, Any] = {"models": [model]}
     if detector is not None:
-        settings["rails"] = {"output": {"flows": ["check harm"]}}
+        settings["rails"] = {"output": {"flows": ["check harm"], "streaming": STREAMED_RAILS}}
         (configured / "rails.co").write_text(NEMO_RAIL)
         (configured / "actions.py").write_text(NEMO_ACTION.replace("DETECTOR", detector))
     (configured / "config.yml").write_text(json.dumps(settings))
@@ -185,12 +224,14 @@ def nemo(binary: str, target: str, folder: Path, port: int, detector: str | None
     return [binary, "server", "--config", folder_path, "--port", str(port), "--default-config-id", name]
 
 
+STREAMED_RAILS = {"enabled": True, "stream_first": False}
+"""NeMo's output rails judge a stream's pieces before they leave; its default sends them first."""
 NEMO_RAIL = """
 define bot refuse to respond
   "I can't help with that."
 
 define flow check harm
-  $harmful = execute check_harm(text=$bot_message)
+  $harmful = execute check_harm
   if $harmful
     bot refuse to respond
     stop
@@ -203,8 +244,8 @@ client = httpx.AsyncClient(timeout=60, trust_env=False)
 
 
 @action(name="check_harm")
-async def check_harm(text: str) -> bool:
-    response = await client.post("DETECTOR/moderations", json={"input": text})
+async def check_harm(context: dict) -> bool:
+    response = await client.post("DETECTOR/moderations", json={"input": context["bot_message"]})
     return response.json()["results"][0]["flagged"]
 """
 
@@ -270,7 +311,7 @@ def served(name: str, command: Command, target: str, folder: Path) -> dict[str, 
         started = serving(command(at, judge_url), url, folder / f"{at}.log", **OTHERS, OPENAI_BASE_URL=target)
         stack.enter_context(started)
         loads = generated(url)
-        if name.endswith(RAILS) and checks(judge_url) < sum(count for _, count in LOADS):
+        if name.endswith(RAILS) and checks(judge_url) < sum(count for _, count in (*LOADS, *STREAMS)):
             raise RuntimeError(f"expected {name} to ask about each reply, got {checks(judge_url)} questions")
     return loads
 
@@ -283,29 +324,43 @@ def checks(url: str) -> int:
 
 
 def generated(url: str) -> dict[str, Any]:
-    """What the load generator measures."""
-    done = subprocess.run([sys.executable, __file__, "--load", url], check=True, capture_output=True, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    """What the load generator measures, of whole replies and of streams."""
+    results = {}
+    for kind in ("whole", "streams"):
+        words = [sys.executable, __file__, "--load", url, kind]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        results[kind] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
-def render(results: dict[str, Any]) -> None:
-    """Write the table into the page."""
-    bare = results["servers"]["the upstream itself"]
-    heads = [f"{clients} client{'s' * (clients > 1)}" for clients, _ in LOADS]
+def rows(results: dict[str, Any], kind: str, loads: tuple[tuple[int, int], ...], unit: str) -> list[str]:
+    """The table of whole replies or of streams."""
+    bare = results["servers"]["the upstream itself"][kind]
+    heads = [f"{clients} client{'s' * (clients > 1)}" for clients, _ in loads]
     lines = [
-        f"{results['cores']} cores ({results['instructions']}) for upstream, gateway and clients together.",
-        "",
-        f"| server | {' | '.join(f'{head}: added p50, p99 (ms); requests a second' for head in heads)} |",
+        f"| {kind}, server | {' | '.join(f'{head}: added p50, p99 (ms); {unit} a second' for head in heads)} |",
         f"|---|{'---|' * len(heads)}",
     ]
-    for name, loads in results["servers"].items():
+    for name, measured in results["servers"].items():
         cells = []
-        for clients, _ in LOADS:
-            got, base = loads[str(clients)], bare[str(clients)]
+        for clients, _ in loads:
+            got, base = measured[kind][str(clients)], bare[str(clients)]
             added = (got[what] - base[what] for what in ("p50_ms", "p99_ms"))
             failed = f"; {got['failed']} failed" if got["failed"] else ""
             cells.append(f"{', '.join(f'{value:.1f}' for value in added)}; {got['rps']:.0f}{failed}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def render(results: dict[str, Any]) -> None:
+    """Write the tables into the page."""
+    lines = [
+        f"{results['cores']} cores ({results['instructions']}) for upstream, gateway and clients together.",
+        "",
+        *rows(results, "whole", LOADS, "requests"),
+        "",
+        *rows(results, "streams", STREAMS, "streams"),
+    ]
     put(PAGE, "gateway", lines)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from equipoise.guard.gateway.streaming import guarded_stream
 from equipoise.guard.normalisation.readings import readings
 from equipoise.guard.policy import Policy, Rail, StreamPolicy
 from tests.guard.gateway.upstreams import delta, gateway, pieces
@@ -48,7 +49,11 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
-async def test_no_reading_of_what_left_is_harmful(tmp_path: Path, disguise: str) -> None:
+async def test_no_reading_of_what_left_is_harmful(
+    tmp_path: Path, disguise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A check every 30 characters, as of a model that writes more slowly than checks are done.
+    monkeypatch.setattr(guarded_stream, "GATHERED", 1)
     text = BEGIN + DISGUISES[disguise](HARM) + " " + BEGIN
     ends = [delta(None, finish="stop"), b"data: [DONE]\n\n"]
 

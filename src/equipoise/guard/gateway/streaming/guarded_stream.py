@@ -15,11 +15,14 @@ from equipoise.guard.gateway.dialects import is_frame
 from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event
+from equipoise.guard.gateway.streaming.read_ahead import ReadAhead
 from equipoise.guard.gateway.upstream_errors import ReportedError
 from equipoise.guard.policy import AnswerPolicy, StreamPolicy
 
 DRAIN: Final = 2.0
 """Seconds that a stream is read on after a block, for the usage that the client asked for."""
+GATHERED: Final = 8
+"""Checks that one may stand for, where more text is always waiting: then it comes, so that text goes on leaving."""
 
 
 class Review(Protocol):
@@ -124,23 +127,23 @@ class GuardedStream:
             stop: closes the upstream's response; called when nothing more of it is needed, and at the end.
         """
         try:
-            async for chunk in upstream:
-                if chunk is None:
-                    yield KEEPALIVE
-                    continue
-                if chunk is FINISHED:
-                    self._finished = True
-                    break
-                for part in await self._step(chunk):
-                    yield part
-                # The upstream need not compute what nobody will be sent.
-                if (
-                    self.stats.choices
-                    and all(buffer.ended for buffer in self.stats.choices.values())
-                    and self._flagged()
-                ):
-                    await self._read_usage(upstream)
-                    break
+            async with ReadAhead(upstream) as ahead:
+                async for chunk in ahead:
+                    if chunk is FINISHED:
+                        self._finished = True
+                        break
+                    if chunk is None:
+                        yield KEEPALIVE
+                    for part in await self._step(chunk, gather=ahead.waiting):
+                        yield part
+                    # The upstream need not compute what nobody will be sent.
+                    if (
+                        self.stats.choices
+                        and all(buffer.ended for buffer in self.stats.choices.values())
+                        and self._flagged()
+                    ):
+                        await self._read_usage(ahead)
+                        break
         except UpstreamError as error:
             # What came before is still checked and sent by `_finish`; the error follows it.
             self.stats.problem = str(error)
@@ -210,8 +213,28 @@ class GuardedStream:
                         if not chunk.get("choices"):
                             break
 
-    async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
-        """The events to send after one chunk of the upstream."""
+    async def _step(self, chunk: dict[str, Any] | None, *, gather: bool) -> list[bytes]:
+        """The events to send after one chunk of the upstream, or after a comment.
+
+        Args:
+            chunk: None for a comment.
+            gather: whether more has come already, so that a check may wait for it.
+        """
+        if chunk is not None:
+            self._take(chunk)
+        events: list[bytes] = []
+        # All choices: a check that waited for more may be due although the next chunk was another choice's.
+        for buffer in self.stats.choices.values():
+            if not buffer.ended:
+                events += await self._advance(buffer, gather=gather)
+        return self._with_head(events)
+
+    def _take(self, chunk: dict[str, Any]) -> None:
+        """Put a chunk into the buffers of its choices.
+
+        Raises:
+            UpstreamError: it is no chunk.
+        """
         choices = chunk.get("choices")
         if choices and not isinstance(choices, list):
             # Passed on as a chunk without a choice, its words would be judged by nobody.
@@ -222,9 +245,8 @@ class GuardedStream:
             self._take_frame(chunk, beside)
             # Usage and the like are sent after all choices have been released.
             (self._tail if beside or self.stats.choices else self._head).append(chunk)
-            return []
+            return
         self.stats.frame = frame_of(chunk)
-        events: list[bytes] = []
         for choice in choices:
             if choice is None:
                 continue
@@ -244,8 +266,6 @@ class GuardedStream:
             buffer.add(choice, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk, beside)
             if buffer.text and self.stats.first_text_received is None:
                 self.stats.first_text_received = time.monotonic()
-            events += await self._advance(buffer)
-        return self._with_head(events)
 
     def _with_head(self, events: list[bytes]) -> list[bytes]:
         """Events behind the chunks that came before the first choice, which are sent once."""
@@ -263,15 +283,16 @@ class GuardedStream:
             if not buffer.ended:
                 buffer.add_beside(beside)
 
-    async def _advance(self, buffer: ChoiceBuffer) -> list[bytes]:
+    async def _advance(self, buffer: ChoiceBuffer, *, gather: bool) -> list[bytes]:
         """The events of a choice that may be sent now, after a check if one is due."""
+        due = buffer.due(self.settings.every * (GATHERED if gather else 1))
         if self.settings.mode == "off":
             return self._release(buffer, buffer.release(final=True))
         if self.settings.mode == "observe":
             # In this mode nothing is held back. The check comes after `release`, so that what it flags has been sent
             # and counts as leaked.
             parts = self._release(buffer, buffer.release(final=True))
-            if buffer.due(self.settings.every):
+            if due:
                 await self._judge(buffer, final=False)
             return parts
         # A part that nobody can check (a picture, sound) decides at once; more text would not change that.
@@ -281,7 +302,7 @@ class GuardedStream:
         ):
             return self._replace(buffer, decision)
         # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
-        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and not buffer.finished:
+        if self.settings.mode == "holdback" and due and not buffer.finished:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
                 return self._replace(buffer, decision)

@@ -1,0 +1,91 @@
+"""One check is about all that has come meanwhile, text goes on leaving, and no check waits for what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.streaming.guarded_stream import GATHERED, GuardedStream, StreamStats
+from equipoise.guard.pipeline import allow
+from equipoise.guard.policy import StreamPolicy
+
+pytestmark = pytest.mark.anyio
+EVERY = 10
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def words(text: str, index: int = 0, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+class Reviewer:
+    """Allows everything after a while; remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    async def __call__(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
+        self.shown.append(text)
+        await asyncio.sleep(0.001)
+        return GuardDecision("allow", text, 0.0, "words", "fine")
+
+
+def guarded(review: Reviewer, upstream: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[bytes]:
+    async def stop() -> None:
+        return
+
+    stream = GuardedStream(review, StreamPolicy(mode="holdback", hold=20, every=EVERY), StreamStats(), allow)
+    return stream.run(upstream, stop)
+
+
+async def test_what_is_there_already_is_judged_together_up_to_a_limit() -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(40):
+            yield words("word ")
+        yield words("", finish="stop")
+
+    review = Reviewer()
+    async for _ in guarded(review, upstream()):
+        pass
+    lengths = [len(text) for text in review.shown]
+    assert lengths == [EVERY * GATHERED, 2 * EVERY * GATHERED, 200]
+
+
+async def test_what_comes_slowly_is_judged_whenever_a_check_is_due() -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            yield words("word ")
+        yield words("", finish="stop")
+
+    review = Reviewer()
+    async for _ in guarded(review, upstream()):
+        pass
+    # A slow machine may gather two words now and then.
+    assert max(later - earlier for earlier, later in pairwise([0, *map(len, review.shown)])) < 3 * EVERY
+
+
+@pytest.mark.parametrize("last", [None, words("b" * 50, index=1), {"choices": [], "usage": {"total_tokens": 1}}])
+async def test_a_check_that_waited_is_done_once_nothing_more_is_there(last: dict[str, Any] | None) -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any] | None]:
+        yield words("a" * 50)
+        yield last
+        await asyncio.sleep(3600)
+
+    async def read(review: Reviewer) -> None:
+        async for _ in guarded(review, upstream()):
+            pass
+
+    review = Reviewer()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(read(review), 0.2)
+    assert "a" * 50 in review.shown

@@ -1,0 +1,77 @@
+"""Chunks come in order, errors behind them; no more is read than fits; the task ends with its user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Upstream:
+    """Numbers up to a count, and then an error if it has one; notes what was taken, and its end."""
+
+    def __init__(self, count: int, error: Exception | None = None) -> None:
+        self.count, self.error = count, error
+        self.taken, self.closed = 0, False
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any] | None]:
+        try:
+            for number in range(self.count):
+                self.taken = number + 1
+                yield {"number": number} if number % 3 else None
+            if self.error is not None:
+                raise self.error
+            if not self.count:
+                await asyncio.sleep(3600)
+        finally:
+            self.closed = True
+
+
+async def test_all_chunks_come_in_order_however_late_they_are_taken() -> None:
+    source = Upstream(3 * MOST)
+    async with ReadAhead(source.chunks()) as ahead:
+        taken = []
+        async for chunk in ahead:
+            taken.append(chunk)
+            if len(taken) % 50 == 0:
+                await asyncio.sleep(0.001)
+        assert taken == [{"number": number} if number % 3 else None for number in range(3 * MOST)]
+        with pytest.raises(StopAsyncIteration):
+            await anext(ahead)
+
+
+async def test_an_error_is_raised_behind_the_chunks_before_it() -> None:
+    async with ReadAhead(Upstream(5, ValueError("broke")).chunks()) as ahead:
+        for _ in range(5):
+            await anext(ahead)
+        with pytest.raises(ValueError, match="broke"):
+            await anext(ahead)
+
+
+async def test_it_reads_no_more_than_fits_and_says_what_waits() -> None:
+    source = Upstream(3 * MOST)
+    async with ReadAhead(source.chunks()) as ahead:
+        assert not ahead.waiting
+        await asyncio.sleep(0.01)
+        assert ahead.waiting
+        assert source.taken == MOST + 1
+
+
+async def test_leaving_ends_an_upstream_that_is_silent() -> None:
+    source = Upstream(0)
+    async with asyncio.timeout(5):
+        async with ReadAhead(source.chunks()) as ahead:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(ahead), 0.01)
+    assert source.closed
