@@ -359,7 +359,7 @@ async def test_a_field_that_grows_beside_the_content_is_judged_whole(tmp_path: P
 @pytest.mark.parametrize("nothing", ["", "null"])
 @pytest.mark.parametrize("last", ["stop", None])
 async def test_an_empty_finish_reason_is_none(tmp_path: Path, nothing: str, last: str | None) -> None:
-    words = [f"word {number} " for number in range(60)]
+    words = [f"word {number} " for number in range(120)]
     parts = [chunk({"content": word}, nothing) for word in words]
     counts: list[int] = []
 

@@ -57,7 +57,7 @@ async def test_what_is_there_already_is_judged_together_up_to_a_limit() -> None:
     async for _ in guarded(review, upstream()):
         pass
     lengths = [len(text) for text in review.shown]
-    assert lengths == [EVERY * GATHERED, 2 * EVERY * GATHERED, 200]
+    assert lengths == [EVERY, *(EVERY + number * EVERY * GATHERED for number in (1, 2, 3, 4)), 200]
 
 
 async def test_what_comes_slowly_is_judged_whenever_a_check_is_due() -> None:
@@ -77,7 +77,8 @@ async def test_what_comes_slowly_is_judged_whenever_a_check_is_due() -> None:
 @pytest.mark.parametrize("last", [None, words("b" * 50, index=1), {"choices": [], "usage": {"total_tokens": 1}}])
 async def test_a_check_that_waited_is_done_once_nothing_more_is_there(last: dict[str, Any] | None) -> None:
     async def upstream() -> AsyncIterator[dict[str, Any] | None]:
-        yield words("a" * 50)
+        yield words("a" * 10)
+        yield words("a" * 40)
         yield last
         await asyncio.sleep(3600)
 

@@ -21,7 +21,7 @@ from equipoise.guard.policy import AnswerPolicy, StreamPolicy
 
 DRAIN: Final = 2.0
 """Seconds that a stream is read on after a block, for the usage that the client asked for."""
-GATHERED: Final = 8
+GATHERED: Final = 4
 """Checks that one may stand for, where more text is always waiting: then it comes, so that text goes on leaving."""
 
 
@@ -285,7 +285,8 @@ class GuardedStream:
 
     async def _advance(self, buffer: ChoiceBuffer, *, gather: bool) -> list[bytes]:
         """The events of a choice that may be sent now, after a check if one is due."""
-        due = buffer.due(self.settings.every * (GATHERED if gather else 1))
+        # The first check waits for nothing: until it is done, the client sees no text at all.
+        due = buffer.due(self.settings.every * (GATHERED if gather and buffer.judged else 1))
         if self.settings.mode == "off":
             return self._release(buffer, buffer.release(final=True))
         if self.settings.mode == "observe":
