@@ -121,7 +121,7 @@ class RefusalAttack:
     """Most gradient steps for one picture."""
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
-    questions_first: int | None = None
+    questions_first: int | None = 3
     """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
     reply: str | None = None
     """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
@@ -340,19 +340,17 @@ class RefusalAttack:
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        check = self.success_check(models, prompts, judge)
+        check = self.success_check(models, prompts, judge, aims)
         return check if aims is None else AimingCheck(check, aims, self.target_rate)
 
     def success_check(
-        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None = None
+        self,
+        models: Sequence[OpenModel],
+        prompts: Sequence[Prompt],
+        judge: Judge | None = None,
+        aims: Aims | None = None,
     ) -> RefusalRateCheck:
-        """The check that decides whether the attack is done.
-
-        Args:
-            models: the targets.
-            prompts: the shadow questions with a picture.
-            judge: see `__call__`.
-        """
+        """The check that decides whether the attack is done; arguments as for `_objective` and `__call__`."""
         return RefusalRateCheck(
             models,
             prompts,
@@ -360,6 +358,7 @@ class RefusalAttack:
             judges=[OwnWordsJudge(judge or PhraseJudge(), self._own(model)) for model in models],
             transforms=self.eot.transforms if self.eot else (),
             draws=self.draws,
+            aims=aims,
         )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from equipoise.attacks.aimed_wordings import Aims
+from equipoise.attacks.certain_refusals import certain_refusals
 from equipoise.attacks.wordings import OwnRefusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
@@ -33,8 +34,9 @@ class RefusalRateCheck:
     """A success check: the refusal rate of the model that refuses least, by greedy decoding.
 
     A call during the attack is cheap: the questions are asked in chunks, a small one first, and once the target rate is
-    out of reach the rest is left out; the rate is that of the questions until then. `in_full` asks everything, so that
-    candidates can be compared. Unscored replies count as not refused.
+    out of reach the rest is left out; the rate is that of the questions until then. Where one forward pass shows that
+    the reply must be what the attack aims at, it is not decoded (`certain_refusals`). `in_full` asks everything, so
+    that candidates can be compared. Unscored replies count as not refused.
 
     Args:
         models: every target.
@@ -46,6 +48,7 @@ class RefusalRateCheck:
             same draw in every check.
         draws: draws of a randomised defence that the picture must pass, the same in every check. They are the
             attacker's own: the deployed draws are not known to anybody.
+        aims: what each target is aimed at; without it every reply is decoded.
 
     Raises:
         UsageError: no draws, which every picture would pass.
@@ -61,6 +64,7 @@ class RefusalRateCheck:
         max_new_tokens: int = OPENING,
         transforms: Sequence[Transform] = (),
         draws: int = 1,
+        aims: Aims | None = None,
     ) -> None:
         if draws < 1:
             raise UsageError(f"expected at least 1 draw, got {draws}; try 4")
@@ -70,6 +74,7 @@ class RefusalRateCheck:
         self.unrefused: list[list[Prompt]] = [[] for _ in models]
         """Questions of the last check that were not refused."""
         self._judges = tuple(judges)
+        self._aims = aims
         self._max_new_tokens = max_new_tokens
         self._target_rate = target_rate
         # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
@@ -106,24 +111,47 @@ class RefusalRateCheck:
         refused = replied = 0
         while replied < len(self.prompts):
             # A small first chunk: early in an attack nothing is refused, and a few questions are enough to see that. In
-            # full, large chunks cost fewer passes.
-            size = WHOLE_CHUNK if whole else CHUNK if replied else FIRST_CHUNK
-            questions = self.prompts[replied : replied + size]
-            exchanges = model.generate(
-                [prompt.with_picture(image) for prompt in questions], max_new_tokens=self._max_new_tokens
-            )
-            for prompt, exchange, verdict in zip(questions, exchanges, self._judges[number](exchanges), strict=True):
-                # `is True`: an unscored reply (None) must count as not refused, or a model whose replies nobody can
-                # judge would look attacked.
-                refused += verdict.refused is True
-                if verdict.refused:
-                    self.refused[number].append(exchange)
-                else:
-                    self.unrefused[number].append(prompt)
-            replied += len(questions)
-            if replied - refused > self._most_misses and not whole:
-                break
+            # full, and where one pass may show all, large chunks cost fewer passes.
+            several = WHOLE_CHUNK if whole or self._aims is not None else CHUNK
+            questions = self.prompts[replied : replied + (several if replied or whole else FIRST_CHUNK)]
+            certain = self._certain(number, model, image, questions)
+            unsure = [prompt for prompt, exchange in zip(questions, certain, strict=True) if exchange is None]
+            refused += len(questions) - len(unsure)
+            replied += len(questions) - len(unsure)
+            self.refused[number] += [exchange for exchange in certain if exchange is not None]
+            size = WHOLE_CHUNK if whole else CHUNK
+            for start in range(0, len(unsure), size):
+                part = unsure[start : start + size]
+                refused += self._decoded(number, model, image, part)
+                replied += len(part)
+                if replied - refused > self._most_misses and not whole:
+                    return refused / replied
         return refused / replied
+
+    def _certain(
+        self, number: int, model: OpenModel, image: Image.Image, prompts: Sequence[Prompt]
+    ) -> list[Exchange | None]:
+        """The replies that need not be decoded, if the judge calls them refusals."""
+        if self._aims is None:
+            return [None] * len(prompts)
+        exchanges = certain_refusals(model, image, prompts, self._aims[number].wordings)
+        verdicts = iter(self._judges[number]([exchange for exchange in exchanges if exchange is not None]))
+        return [exchange if exchange is not None and next(verdicts).refused else None for exchange in exchanges]
+
+    def _decoded(self, number: int, model: OpenModel, image: Image.Image, prompts: Sequence[Prompt]) -> int:
+        """How many of some prompts are refused, by decoding the replies."""
+        pictured = [prompt.with_picture(image) for prompt in prompts]
+        exchanges = model.generate(pictured, max_new_tokens=self._max_new_tokens)
+        refused = 0
+        for prompt, exchange, verdict in zip(prompts, exchanges, self._judges[number](exchanges), strict=True):
+            # `is True`: an unscored reply (None) must count as not refused, or a model whose replies nobody can judge
+            # would look attacked.
+            refused += verdict.refused is True
+            if verdict.refused:
+                self.refused[number].append(exchange)
+            else:
+                self.unrefused[number].append(prompt)
+        return refused
 
 
 class AimingCheck:

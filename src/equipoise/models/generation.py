@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -55,6 +55,32 @@ def greedy_config(model: Any, stops: Sequence[int], limit: int) -> Any:
     if config.pad_token_id is None:
         config.pad_token_id = stops[0]
     return config
+
+
+NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    "repetition_penalty": (1, 1.0),
+    "encoder_repetition_penalty": (1, 1.0),
+    "no_repeat_ngram_size": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "guidance_scale": (1, 1.0),
+    "bad_words_ids": (),
+    "suppress_tokens": ((), []),
+    "begin_suppress_tokens": ((), []),
+    "sequence_bias": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "exponential_decay_length_penalty": (),
+}
+"""Settings of a generation config that change scores before a token is chosen, with the values that change nothing
+beside None."""
+
+
+def takes_likeliest(model: Any) -> bool:
+    """Whether greedy decoding of a model always takes its likeliest token, with no penalties or forced tokens."""
+    config = model.generation_config
+    return all(getattr(config, name, None) in (None, *values) for name, values in NEUTRAL.items())
 
 
 def length_batches(

@@ -121,6 +121,11 @@ class TransformersModel(OpenModel):
         return self._chat.form != "plain"
 
     @property
+    def takes_likeliest(self) -> bool:
+        """Whether `generate` always takes the likeliest token, so that log-probabilities tell what it writes."""
+        return generation.takes_likeliest(self.model)
+
+    @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Ids of the tokens that end a reply."""
         return tuple(self._stops)
