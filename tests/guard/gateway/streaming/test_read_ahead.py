@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
@@ -75,3 +76,31 @@ async def test_leaving_ends_an_upstream_that_is_silent() -> None:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(ahead), 0.01)
     assert source.closed
+
+
+async def test_a_client_that_leaves_finds_the_upstream_closed_however_often_it_is_cancelled() -> None:
+    ended = []
+
+    async def chunks() -> AsyncIterator[dict[str, Any] | None]:
+        try:
+            yield {}
+            await asyncio.sleep(3600)
+        finally:
+            # Closing a connection takes a few turns of the loop.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append("closed")
+
+    source = chunks()
+    with anyio.CancelScope() as scope:
+        try:
+            async with ReadAhead(source) as ahead:
+                await anext(ahead)
+                await asyncio.sleep(0)
+                scope.cancel()
+                await asyncio.sleep(0)
+        finally:
+            assert ended == ["closed"]
+            with anyio.CancelScope(shield=True):
+                await source.aclose()  # type: ignore[attr-defined]
+    assert scope.cancelled_caught

@@ -51,8 +51,16 @@ class ReadAhead:
     ) -> None:
         assert self._task is not None
         self._task.cancel()
-        # The upstream's generator may only be closed once nobody runs it any more.
-        await asyncio.wait({self._task})
+        # The upstream's generator may only be closed once nobody runs it any more. A client that has left cancels this
+        # wait again and again, as long as anything is awaited.
+        cancelled: asyncio.CancelledError | None = None
+        while not self._task.done():
+            try:
+                await asyncio.wait({self._task})
+            except asyncio.CancelledError as again:
+                cancelled = again
+        if cancelled is not None:
+            raise cancelled
 
     def __aiter__(self) -> Self:
         return self
