@@ -1,6 +1,7 @@
 """The gateway under mixed clients for a long time, while its upstream and its record's database are killed.
 
     python benchmarks/soak.py [--minutes 30] [--clients 64] [--detector embedded] [--out benchmarks/results/soak.json]
+    python benchmarks/soak.py --page       # docs/gateway.md, from the results
 
 1. Soak: each client asks one thing after another: streams, whole replies, pictures, streams and replies that it leaves
    at a random moment, streams that it reads slowly, streams and replies with harm in them. The upstream process is
@@ -33,7 +34,8 @@ from typing import Any
 
 import httpx
 
-from gateway import free_port, ours, serving
+from gateway import PAGE, free_port, ours, serving
+from page import put
 from soak_servers import Killed, database, memory, picture, reply_to, scripted, serving_on, upstream
 
 LIMIT = 90.0
@@ -304,6 +306,7 @@ def arguments_of(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--detector", default="embedded")
     parser.add_argument("--read-text", action="store_true", help="read the text in pictures, which takes seconds each")
     parser.add_argument("--database", choices=["any", "sqlite", "postgresql"], default="any")
+    parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak.json"))
     return parser.parse_args(words)
 
@@ -314,6 +317,9 @@ def main() -> None:
         upstream(int(sys.argv[2]))
         return
     arguments = arguments_of(sys.argv[1:])
+    if arguments.page:
+        put(PAGE, "soak", table(json.loads(arguments.out.read_text())))
+        return
     document: dict[str, Any] = {"cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="eqsoak") as name, database(Path(name), arguments.database) as base:
         folder, source, port = Path(name), free_port(), free_port()
