@@ -22,10 +22,9 @@ your own traffic, and put a bigger guard behind it where errors are dear.
   with sha256
   `53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db`. Changed: all layers are trained further, a
   linear unit is added, matrices are rounded to 8 bits with a scale for each row.
-- **Made by** `python benchmarks/train_guard_detector.py --base MINILM --out FOLDER --ship
-  src/equipoise/guard/weights` (seed 0, 3 epochs, bfloat16 autocast on two cores: other processors round
-  differently). It has learned from no
-  earlier turns, so they are not shown to it (`surroundings` 0).
+- **Made by** `python benchmarks/train_guard_detector.py --base MINILM --most-harmless 600 --composed --out FOLDER
+  --ship src/equipoise/guard/weights` (seed 0, 3 epochs, bfloat16 autocast on one core: other processors round
+  differently). It has learned from no earlier turns, so they are not shown to it (`surroundings` 0).
 - **Early exit** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the
   detector on the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone below a threshold
   under which 1 % of those held-out windows lie to which the detector gives a probability of harm of at least 0.2.

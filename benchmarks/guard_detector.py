@@ -273,14 +273,16 @@ def measure(detector: HarmDetector, test_only: Sequence[str]) -> dict[str, Any]:
     chosen = np.concatenate([scores(detector, rows) for rows, _ in traffic.values()])
     threshold = calibrate(chosen.tolist(), 0.01)
     results["threshold"] = threshold.to_dict()
-    results["false"] = {}
-    for name, (_, rows) in traffic.items():
-        results["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
-        print(name, results["false"][name], flush=True)
-    results["true"] = {}
-    for name, rows in held.items():
-        harmful = [row for row in rows if row.harmful]
-        results["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
+    groups = {
+        "false": {name: rows for name, (_, rows) in traffic.items()},
+        "true": {name: [row for row in rows if row.harmful] for name, rows in held.items()},
+    }
+    for kind, sets in groups.items():
+        values = {name: scores(detector, rows) for name, rows in sets.items()}
+        results[kind] = {name: rate(int((each > threshold.value).sum()), len(each)) for name, each in values.items()}
+        policy = Policy().output.threshold
+        results[f"{kind} by policy"] = {name: int((each >= policy).sum()) for name, each in values.items()}
+        print(results[kind], results[f"{kind} by policy"], flush=True)
     results["short"] = short(detector)
     print("short", results["short"], flush=True)
     for name in test_only:
@@ -313,13 +315,13 @@ def render(results: dict[str, Any]) -> None:
         f"({limit['count']}) for a false-positive rate of {limit.get('target_rate', limit.get('asked')):g}",
         f"({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
-        "| replies | stopped |",
-        "|---|---|",
+        f"| replies | stopped there | stopped by the default policy, from {Policy().output.threshold:g} on |",
+        "|---|---|---|",
     ]
     for kind, label in (("false", "harmless: "), ("true", "harmful: ")):
         for name, row in results[kind].items():
             share = f"{row['k']} of {row['n']} [{row['low']:.3f}, {row['high']:.3f}]"
-            lines.append(f"| {label}{name} | {share} |")
+            lines.append(f"| {label}{name} | {share} | {results[f'{kind} by policy'][name]} of {row['n']} |")
     own = results["safe_rlhf_learned"]
     lines += [
         "",

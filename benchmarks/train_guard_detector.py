@@ -1,6 +1,7 @@
 """Train the embedded harm detector, or the one over `reference/base`.
 
-    python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
+    python benchmarks/train_guard_detector.py --base MINILM --most-harmless 600 --composed --out FOLDER
+        [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --adapter --base reference/base --most 400 --most-harmless 250 --composed
         --compile --out FOLDER [--ship src/equipoise/reference/weights/detector]
