@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from equipoise.attacks.perturbation_result import PerturbationResult
+from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.perturb import PerturbConfig, duration
 from equipoise.perturb.duration import in_words, most_seconds
 from tests.attacks.fakes import photo
@@ -39,6 +42,19 @@ def test_steps_and_pictures_multiply() -> None:
 def test_a_check_after_every_ten_steps_is_counted() -> None:
     five, ten = (seconds(replace(CONFIG, steps=steps), (40, 48)) for steps in (5, 10))
     assert 2 * five - ten == CHECK
+
+
+def test_the_timed_step_evaluates_as_many_questions_as_most_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int | None] = []
+    attack = RefusalAttack.__call__
+
+    def noting(self: RefusalAttack, *args: Any, **options: Any) -> PerturbationResult:
+        timed.append(self.questions_first)
+        return attack(self, *args, **options)
+
+    monkeypatch.setattr(RefusalAttack, "__call__", noting)
+    assert seconds(CONFIG, (40, 48)) > 0
+    assert timed == [None, None]
 
 
 def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -> None:

@@ -36,7 +36,8 @@ def most_seconds(
     worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
     copy = shrunk(picture, working_size(picture.size, most_seen))
     whole = build_attack(config, "")
-    attack = replace(whole, steps=1, restarts=1, check_every=0, max_seconds=None)
+    # Most steps evaluate as many questions as the later ones.
+    attack = replace(whole, steps=1, restarts=1, check_every=0, questions_first=None, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")
     # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
