@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from equipoise.guard.gateway.streaming.events import UpstreamError
 from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
 
 pytestmark = pytest.mark.anyio
@@ -104,3 +105,23 @@ async def test_a_client_that_leaves_finds_the_upstream_closed_however_often_it_i
             with anyio.CancelScope(shield=True):
                 await source.aclose()  # type: ignore[attr-defined]
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("count", [2, 3 * MOST])
+async def test_a_reading_that_somebody_else_cancels_is_a_broken_connection(count: int) -> None:
+    async def chunks() -> AsyncIterator[dict[str, Any] | None]:
+        for number in range(count):
+            yield {"number": number}
+        await asyncio.sleep(3600)
+
+    async def cancelled() -> None:
+        async with ReadAhead(chunks()) as ahead:
+            await anext(ahead)
+            await asyncio.sleep(0.01)
+            assert ahead._task is not None
+            ahead._task.cancel()
+            async for _ in ahead:
+                pass
+
+    with pytest.raises(UpstreamError):
+        await asyncio.wait_for(cancelled(), 5)

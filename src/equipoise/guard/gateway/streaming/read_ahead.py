@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from equipoise.guard.gateway.streaming.events import UpstreamError
+
 MOST: Final = 64
 """Chunks that are read and not taken yet; then the upstream waits."""
 
@@ -18,6 +20,9 @@ class _End:
 
     error: Exception | None = None
     """What the upstream raised, if it did not just end."""
+
+
+_CANCELLED: Final = _End(UpstreamError("the upstream's connection broke"))
 
 
 class ReadAhead:
@@ -44,6 +49,7 @@ class ReadAhead:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._read())
+        self._task.add_done_callback(self._note_end)
         return self
 
     async def __aexit__(
@@ -67,13 +73,19 @@ class ReadAhead:
 
     async def __anext__(self) -> dict[str, Any] | None:
         if self._ended is None:
-            item = await self._queue.get()
+            dead = self._queue.empty() and self._task is not None and self._task.done()
+            item = _CANCELLED if dead else await self._queue.get()
             if not isinstance(item, _End):
                 return item
             self._ended = item
             if item.error is not None:
                 raise item.error
         raise StopAsyncIteration
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Wake who waits for the next chunk of a task that somebody else has cancelled."""
+        if task.cancelled() and not self._queue.full():
+            self._queue.put_nowait(_CANCELLED)
 
     async def _read(self) -> None:
         end = _End()
