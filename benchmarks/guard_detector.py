@@ -279,9 +279,14 @@ def measure(detector: HarmDetector, test_only: Sequence[str]) -> dict[str, Any]:
     }
     for kind, sets in groups.items():
         values = {name: scores(detector, rows) for name, rows in sets.items()}
-        results[kind] = {name: rate(int((each > threshold.value).sum()), len(each)) for name, each in values.items()}
+        results[kind] = {
+            name: rate(int((probabilities > threshold.value).sum()), len(probabilities))
+            for name, probabilities in values.items()
+        }
         policy = Policy().output.threshold
-        results[f"{kind} by policy"] = {name: int((each >= policy).sum()) for name, each in values.items()}
+        results[f"{kind} by policy"] = {
+            name: int((probabilities >= policy).sum()) for name, probabilities in values.items()
+        }
         print(results[kind], results[f"{kind} by policy"], flush=True)
     results["short"] = short(detector)
     print("short", results["short"], flush=True)
