@@ -20,6 +20,9 @@ _KEPT: Final = 6
 """Candidates that wait for their exact score; with falling step sizes the last ones are the best."""
 _FINALISTS: Final = 3
 """Candidates of a run without success that the final check asks every question about."""
+EARLIEST: Final = 8
+"""Steps before the first early check. A picture of fewer may pass on all shadow questions and fail on others: its
+refusals are barely likelier than answers. Each check costs as much as several of the first steps."""
 EARLY_LOSS: Final = 1.0
 """Nats per token below which a check before its time may pass."""
 EARLY_SHARE: Final = 0.6
@@ -150,7 +153,7 @@ class AttackState:
         loss = self.trace[-1].loss
         # A check decodes replies, which costs more than a step: so not after every small gain, nor twice in a row.
         fell = loss < min(EARLY_LOSS, EARLY_SHARE * self._loss_at_check)
-        return self._criteria.early and fell and self.steps > self._checked_step + 1
+        return self._criteria.early and fell and self.steps > max(self._checked_step + 1, EARLIEST)
 
     @property
     def just_checked(self) -> bool:
