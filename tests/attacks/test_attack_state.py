@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from equipoise.attacks.attack_state import AttackState, StopCriteria
+from equipoise.attacks.attack_state import EARLIEST, AttackState, StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import LossAndGrad, Objective
 
@@ -185,7 +185,11 @@ def test_losses_of_another_version_are_not_compared() -> None:
 
 def test_a_check_is_due_early_once_the_loss_has_fallen_far() -> None:
     for early in (True, False):
-        state = AttackState(Level(), CLEAN, StopCriteria(10, early=early), lambda pixels: 0.0, None, exact=False)
+        state = AttackState(Level(), CLEAN, StopCriteria(50, early=early), lambda pixels: 0.0, None, exact=False)
+        # Not in the first steps, however low the loss: what they reach does not last for other questions.
+        for _ in range(EARLIEST - 2):
+            record(state, 60, 0.1)
+            assert not state.check_due()
         due = []
         for loss in (5.0, 2.0, 0.9, 0.8, 0.5, 0.4, 0.2, 0.15):
             pixels = record(state, 60, loss)
