@@ -36,7 +36,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "gateway.json"
 PAGE = ROOT / "docs" / "gateway.md"
 LOADS = ((1, 100), (16, 320), (64, 640))
 """Clients at once, and requests of all of them."""
-STREAMS = ((1, 40), (16, 160), (64, 320))
+STREAMS = ((1, 20), (16, 80), (64, 192))
 """The same for streams."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is a good way to keep bread fresh?"}]}
 # Every reply is a new one: a detector may remember what it has judged.

@@ -260,3 +260,23 @@ def test_the_first_steps_evaluate_few_questions_until_the_loss_has_halved() -> N
     whole = Counted(losses=(1.0,) * 30)
     replace(attack, questions_per_step=None)(whole, CLEAN)
     assert set(whole.counts) == {4}
+
+
+@pytest.mark.parametrize("later", [1.0, 0.5])
+def test_some_steps_after_the_first_success_count_where_they_pass_too(later: float) -> None:
+    checked: list[Tensor] = []
+
+    def success(pixels: Tensor) -> float:
+        checked.append(pixels.clone())
+        return 1.0 if len(checked) == 1 else later
+
+    result = replace(BIM, settle=3)(Bowl(), CLEAN, success=success, stop=StopCriteria(2, early=False))
+    assert (result.stopped, result.steps, len(checked)) == ("success", 5, 2)
+    assert torch.equal(result.pixels, checked[1] if later == 1.0 else checked[0])
+    assert not torch.equal(checked[0], checked[1])
+    assert result.rate == 1.0
+    # Too few steps are left, and the first that passed is the result.
+    checked.clear()
+    short = replace(BIM, settle=300)(Bowl(), CLEAN, success=success, stop=StopCriteria(2, early=False))
+    assert (short.stopped, len(checked)) == ("success", 1)
+    assert torch.equal(short.pixels, checked[0])

@@ -56,6 +56,9 @@ class Attack(ABC):
     """A run stops when the loss stays below this ..."""
     converged_steps: int = 30
     """... for this many steps in a row."""
+    settle: int | None = None
+    """Steps after the first success. Their picture is the result if it passes, too: what has just passed may fail on
+    questions that nobody has checked."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
     grid: tuple[int, int] | None = None
@@ -152,7 +155,7 @@ class Attack(ABC):
         """The attack as JSON: its class and its fields."""
         fields = {"attack": type(self).__name__} | asdict(self)
         # Named only where it is used, so that recipes of earlier versions stay the same.
-        later = ("perceptual", "questions_first", "grid")
+        later = ("perceptual", "questions_first", "settle", "grid")
         return {name: value for name, value in fields.items() if name not in later or value is not None}
 
     def _is_random(self, objective: Objective) -> bool:
@@ -213,22 +216,31 @@ class Attack(ABC):
         # `next` runs the rule up to its first `yield`, its start; a generator takes nothing by `send` before that.
         candidate = feasible.project_quantized(next(rule))
         low_steps = 0
+        left: int | None = None
         for _ in range(steps):
             if state.out_of_time():
-                return "time", candidate
+                return "time" if left is None else "success", candidate
             evaluation = self._evaluate(objective, candidate, random, self._item_count(state))
             state.record(candidate, evaluation)
             if state.diverged:
-                return "diverged", candidate
-            if state.check_due() and state.check(candidate):
+                return "diverged" if left is None else "success", candidate
+            if left is not None:
+                left -= 1
+            elif state.check_due() and state.check(candidate):
+                left = self.settle or 0
+            if left == 0:
+                if not state.just_checked:
+                    state.check(candidate)
                 return "success", candidate
             # In a row: with a random subset of the questions, a single low loss may be a lucky draw.
             low_steps = low_steps + 1 if evaluation.loss < self.converged_loss else 0
-            if low_steps >= self.converged_steps:
+            if low_steps >= self.converged_steps and left is None:
                 return "success" if state.finalize(candidate) else "converged", candidate
             # The rule continues from its own unrounded point, not from the candidate: steps below half a level would
             # otherwise be rounded away one by one and never add up.
             candidate = feasible.project_quantized(rule.send(evaluation))
+        if left is not None:
+            return "success", candidate
         # A final check asks every question of several candidates, so only at the end of all stages. The end of another
         # stage is checked unless a check has just failed: what follows begins with its candidate.
         passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)

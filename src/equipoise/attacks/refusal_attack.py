@@ -41,7 +41,6 @@ DEFAULT_BUDGET: Final = Budget("linf", 8 / 255)
 """The budget of the papers."""
 SENTENCE_QUESTIONS: Final = 3
 """Shadow questions on which the target sentence is chosen."""
-
 CARRIED_QUESTIONS: Final = 8
 """Shadow questions that are asked about a large picture, to which a change was carried up."""
 
@@ -123,6 +122,8 @@ class RefusalAttack:
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     questions_first: int | None = 3
     """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
+    settle: int | None = 3
+    """Steps after the first picture that passes: theirs is the result if it passes, too."""
     reply: str | None = None
     """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
     check shows other words."""
@@ -296,7 +297,7 @@ class RefusalAttack:
             attack = factory(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
         else:
             attack = factory(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
-        attack = replace(attack, perceptual=self.perceptual, questions_first=self.questions_first)
+        attack = replace(attack, perceptual=self.perceptual, questions_first=self.questions_first, settle=self.settle)
         return replace(attack, restarts=self.restarts) if self.restarts > 1 else attack
 
     def _objective(
