@@ -231,22 +231,23 @@ define bot refuse to respond
   "I can't help with that."
 
 define flow check harm
-  $harmful = execute check_harm
-  if $harmful
+  $harm = execute check_harm
+  if $harm.is_blocked
     bot refuse to respond
     stop
 """
 NEMO_ACTION = """
 import httpx
 from nemoguardrails.actions import action
+from nemoguardrails.actions.rail_outcome import RailOutcome
 
 client = httpx.AsyncClient(timeout=60, trust_env=False)
 
 
 @action(name="check_harm")
-async def check_harm(context: dict) -> bool:
+async def check_harm(context: dict, **others) -> RailOutcome:
     response = await client.post("DETECTOR/moderations", json={"input": context["bot_message"]})
-    return response.json()["results"][0]["flagged"]
+    return RailOutcome.block() if response.json()["results"][0]["flagged"] else RailOutcome.allow()
 """
 
 
