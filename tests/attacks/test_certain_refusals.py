@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -76,24 +75,26 @@ def test_a_check_gives_the_same_rate_with_fewer_replies_decoded(target: HuggingF
     cases = [*sample_cases("forbidden_emblem", 5), *sample_cases("plain_safe", 3)]
     aims = Aims([counting], [None])
     aims._current = [Aim(WORDINGS)]
+    in_check = 0
     for case in cases:
         prompts = [case.prompt] * 5
         pixels = to_pixels(case.prompt.pictures[0])
         decoding = RefusalRateCheck([counting], prompts, judges=[PhraseJudge()]).in_full(pixels)
         check = RefusalRateCheck([counting], prompts, judges=[PhraseJudge()], aims=aims)
+        before = counting.decoded
         assert check.in_full(pixels) == decoding
+        in_check += counting.decoded - before
         assert [exchange.reply for exchange in check.refused[0]] == [counting.generate(prompts)[0].reply] * (
             5 if decoding else 0
         )
-    # Without the aims all five of each, twice; with them only what is not certain.
-    assert counting.decoded < 3 * 5 * len(cases)
+    # Some of the forbidden pictures are refused with certainty, and none of their replies is decoded.
+    assert in_check <= 5 * (len(cases) - 2)
 
 
 def test_an_attack_ends_with_what_decoding_confirms(target: HuggingFaceModel) -> None:
-    picture = photo()
+    picture = sample_cases("plain_safe", 1)[0].prompt.pictures[0]
     questions = ["What is it?", "Describe it.", "Is it red?", "Where is it?"]
-    attack = replace(RefusalAttack(steps=30, check_every=5, questions_per_step=None))
-    result = attack(picture, [target], questions)
-    if result.stopped == "success":
-        replies = target.generate([Prompt.ask(question, result.image) for question in questions], max_new_tokens=24)
-        assert all(verdict.refused for verdict in PhraseJudge()(replies))
+    result = RefusalAttack(steps=60, questions_per_step=None)(picture, [target], questions)
+    assert result.stopped == "success"
+    replies = target.generate([Prompt.ask(question, result.image) for question in questions], max_new_tokens=24)
+    assert all(verdict.refused for verdict in PhraseJudge()(replies))

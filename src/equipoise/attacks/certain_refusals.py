@@ -13,7 +13,7 @@ from equipoise.attacks.wordings import RefusalWording
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.types import Exchange, Prompt
+from equipoise.types import Exchange, FinishReason, Prompt
 
 CERTAIN: Final = math.log(0.6)
 """Log-probability of every token from which a wording is certain. A token above one half is the likeliest one, whatever
@@ -47,7 +47,7 @@ def certain_refusals(
         certain = ((scored.tokens > CERTAIN) | ~scored.mask).all(1).tolist()
         for index, sure in zip(left, certain, strict=True):
             if sure:
-                finish = "stop" if wording.ends else "length"
+                finish: FinishReason = "stop" if wording.ends else "length"
                 prompt = prompts[index].with_picture(image)
-                known[index] = Exchange(prompt, wording.text, finish, f"{model.name}@{model.revision}")  # type: ignore[arg-type]
+                known[index] = Exchange(prompt, wording.text, finish, f"{model.name}@{model.revision}")
     return known

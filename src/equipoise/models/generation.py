@@ -58,13 +58,13 @@ def greedy_config(model: Any, stops: Sequence[int], limit: int) -> Any:
 
 
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    "repetition_penalty": (1, 1.0),
-    "encoder_repetition_penalty": (1, 1.0),
+    "repetition_penalty": (1,),
+    "encoder_repetition_penalty": (1,),
     "no_repeat_ngram_size": (0,),
     "encoder_no_repeat_ngram_size": (0,),
     "min_length": (0,),
     "min_new_tokens": (0,),
-    "guidance_scale": (1, 1.0),
+    "guidance_scale": (1,),
     "bad_words_ids": (),
     "suppress_tokens": ((), []),
     "begin_suppress_tokens": ((), []),
