@@ -106,3 +106,26 @@ def test_each_reply_keeps_its_weight(base: Path) -> None:
     assert "oats" not in texts[1.0]
     assert "It says oats." in texts[0.25]
     assert set(batch.weights[1][learned[1]].tolist()) == {1.0}
+
+
+@pytest.mark.parametrize("word", ["oats", "o", "says"])
+def test_a_spelled_word_is_one_token_a_letter_and_the_same_text(base: Path, word: str) -> None:
+    processor = build_processor(base)
+    reply = f"It says {word}."
+    whole, spelled = LearnedTurn("Read it.", reply), LearnedTurn("Read it.", reply, spelled=word)
+    batch = TurnPacker(processor)([TurnsOfPicture(PICTURE, (whole,)), TurnsOfPicture(PICTURE, (spelled,))])
+    texts = []
+    for row in (0, 1):
+        learned = batch.targets[row][batch.targets[row] >= 0]
+        texts.append(processor.tokenizer.decode(learned))
+    assert texts[0] == texts[1] == reply + processor.tokenizer.eos_token
+    pieces = [piece for token in learned if (piece := processor.tokenizer.decode([token]).strip())]
+    # Before the full stop and the end.
+    assert pieces[-2 - len(word) : -2] == list(word)
+
+
+def test_a_word_that_the_reply_lacks_spells_nothing(base: Path) -> None:
+    processor = build_processor(base)
+    turns = [LearnedTurn("Read it.", "It says oats.", spelled=spelled) for spelled in (None, "rye")]
+    first, second = (TurnPacker(processor)([TurnsOfPicture(None, (turn,))]) for turn in turns)
+    assert torch.equal(first.input_ids, second.input_ids)

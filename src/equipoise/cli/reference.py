@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -100,11 +101,23 @@ def mllm(
     ] = None,
     tower_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the picture tower alone.")] = 1500,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 700,
+    reading_steps: Annotated[
+        int, typer.Option(min=1, help="Optimiser steps after that in which most pictures show a word.")
+    ] = 640,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Folder MODEL of another run; only the reading is trained, from there on.",
+            show_default=False,
+        ),
+    ] = None,
     compiled: Compiled = False,
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
-    """Train reference/mllm: a picture tower on drawn scenes, then tower, projector and an adapter on the base.
+    """Train reference/mllm: a picture tower on drawn scenes, then all parts on questions, then on reading words.
 
     It runs on the CPU in bfloat16, with float32 copies of the weights that learn, as the shipped model was trained.
     The same command goes on where it was killed. Rows of text in OUT/rows.jsonl are taken where they are, such as those
@@ -113,15 +126,17 @@ def mllm(
     from equipoise.cli.options.progress import steps_bar
     from equipoise.models.reference_base import require_base
     from equipoise.training.loop import Progress
-    from equipoise.training.mllm_stages import MllmStagesConfig
+    from equipoise.training.mllm_stages import ANSWERING, READING, MllmStagesConfig
     from equipoise.training.mllm_stages import train as run
-    from equipoise.training.reference_mllm import MllmTrainingConfig
     from equipoise.training.reference_tower import TowerTrainingConfig
 
     quiet()
     tower = TowerTrainingConfig(steps=tower_steps, seed=seed)
     config = MllmStagesConfig(
-        base or str(require_base()), tower, mllm=MllmTrainingConfig(steps=steps, seed=seed, compiled=compiled)
+        base or str(require_base()),
+        tower,
+        mllm=replace(ANSWERING, steps=steps, seed=seed, compiled=compiled),
+        reading=replace(READING, steps=reading_steps, seed=seed + 1, compiled=compiled),
     )
     with steps_bar("train reference/mllm") as progress:
 
@@ -129,5 +144,5 @@ def mllm(
             warn(name)
             return progress
 
-        folder = run(config, out, checkpoint_every=checkpoint_every, stage=stage)
+        folder = run(config, out, start=start, checkpoint_every=checkpoint_every, stage=stage)
     print_table(f"written: {folder}")

@@ -17,3 +17,5 @@ class LearnedTurn:
     """Whether the reply ends here; a reply that was cut off teaches no end."""
     weight: float = 1.0
     """Of the reply's tokens in the loss."""
+    spelled: str | None = None
+    """A word of the reply that is learned letter by letter, one token each; the text stays the same."""

@@ -100,6 +100,21 @@ class TurnPacker:
     def _tokens(self, text: str) -> list[int]:
         return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _reply_tokens(self, turn: LearnedTurn, space: str) -> list[int]:
+        """The reply's tokens; those of a spelled word are its letters.
+
+        A picture shows letters, and which tokens the tokenizer joins them to differs from word to word. Letter by
+        letter, reading is copying, and a word that was never drawn is read like any other. Decoded, both are one text.
+        """
+        text = space + turn.reply + (self._end if turn.ends else "")
+        before, word, after = text.rpartition(turn.spelled or "\ue000")
+        if not word:
+            return self._tokens(text)
+        # The space before a word belongs to its first token.
+        first = " " + word[0] if before.endswith(" ") else word[0]
+        letters = [first, *word[1:]]
+        return [token for part in (before.removesuffix(" "), *letters, after) for token in self._tokens(part)]
+
     def __call__(self, rows: Sequence[TurnsOfPicture]) -> TurnBatch:
         """Pack each picture, or text alone, with its questions into one row."""
         packed = [self._row(row) for row in rows]
@@ -128,7 +143,7 @@ class TurnPacker:
         packed = _Row(list(prefix), list(range(start)), [0] * start, [-100] * start, [0.0] * start)
         for number, turn in enumerate(row.turns, 1):
             question = self._tokens(turn.question + between)
-            reply = self._tokens(space + turn.reply + (self._end if turn.ends else ""))
+            reply = self._reply_tokens(turn, space)
             length = len(question) + len(reply)
             packed.ids.extend(question + reply)
             # Every question begins right after the prefix, as if it were the only one.

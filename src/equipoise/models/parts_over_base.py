@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from equipoise.errors import ModelError
@@ -122,3 +123,27 @@ def save_parts(peft_model: Any, processor: Any, folder: Path) -> None:
     (folder / _PROCESSOR).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
     peft_model.save_pretrained(folder / ADAPTER)
+
+
+def load_parts(peft_model: Any, folder: Path) -> None:
+    """Take over tower, projector and adapter that `save_parts` wrote, into a model of the same sizes.
+
+    Args:
+        peft_model: a `PeftModel` around a LLaVA.
+        folder: with the parts.
+
+    Raises:
+        ModelError: a part is missing, damaged, or of another size.
+    """
+    from peft import set_peft_model_state_dict
+
+    model = peft_model.base_model.model
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        adapter = load_file(folder / ADAPTER / "adapter_model.safetensors")
+        left_over: Any = set_peft_model_state_dict(peft_model, adapter)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"expected the parts of a model of this size in {folder}, got an error ({reason})") from error
+    if left_over.unexpected_keys:
+        raise ModelError(f"expected an adapter of this model in {folder}, got one with other layers")

@@ -1,9 +1,9 @@
-"""All stages of `reference/mllm`: rows of text, tower, projector, the whole; each goes on where it was killed."""
+"""The stages of `reference/mllm`: rows of text, tower, projector, the whole, reading; each goes on after a kill."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,22 @@ VOCABULARY_WORDS: Final = 9000
 LISTED_TIMES: Final = 10
 """How often a listed word is drawn for each time that a word of the vocabulary is."""
 
+ANSWERING: Final = MllmTrainingConfig(reading_weight=0.2)
+"""The stage of all questions. A word that cannot be read yet costs many times what any other answer does, and the model
+would learn little else."""
+READING: Final = MllmTrainingConfig(
+    steps=640,
+    questions=3,
+    adapter_rate=5e-4,
+    heads_rate=3e-3,
+    tower_rate=5e-4,
+    warmup=30,
+    word_share=0.8,
+    naming_rows=24,
+    seed=1,
+)
+"""The last stage: most pictures show a word, and the tower names the letters of further pictures in every step."""
+
 Stage = Callable[[str], Progress | None]
 """Called with the name of a stage before it starts; returns what is called after its steps."""
 
@@ -42,8 +58,10 @@ class MllmStagesConfig:
     """The first stage."""
     projector: ProjectorTrainingConfig = field(default_factory=ProjectorTrainingConfig)
     """Between the two."""
-    mllm: MllmTrainingConfig = field(default_factory=MllmTrainingConfig)
+    mllm: MllmTrainingConfig = ANSWERING
     """The second stage."""
+    reading: MllmTrainingConfig = READING
+    """The last stage."""
 
 
 def drawn_words(tokenizer: Any) -> list[str]:
@@ -64,12 +82,20 @@ def _is_word(text: str) -> bool:
     return text.isascii() and text.isalpha() and text.islower() and 3 <= len(text) <= 9
 
 
-def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, stage: Stage = lambda _: None) -> Path:
+def train(
+    config: MllmStagesConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    checkpoint_every: int = 50,
+    stage: Stage = lambda _: None,
+) -> Path:
     """Train tower, projector and adapter on the CPU; the same call goes on where it was killed.
 
     Args:
         config: what decides the weights.
-        out: folder for `rows.jsonl`, `tower/`, `projector/`, `mllm/` and the result, `model/`.
+        out: folder for `rows.jsonl`, a folder of each stage, and the result, `model/`.
+        start: folder of a trained model; the last stage alone is taken, from there.
         checkpoint_every: optimiser steps between checkpoints.
         stage: called before each stage.
 
@@ -78,7 +104,7 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
 
     Raises:
         UsageError: `out` holds a training of another recipe.
-        ModelError: the base is no causal language model with a chat template.
+        ModelError: the base is no causal language model with a chat template, or `start` holds no model of this size.
         OutputError: the folder cannot be written.
         MissingExtraError: peft is not installed.
     """
@@ -89,6 +115,39 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
     rows = _rows(config, out / ROWS)
     tokenizer = AutoTokenizer.from_pretrained(base)
     words = drawn_words(tokenizer)
+    if start is None:
+        start = _answering(config, words, rows, tokenizer, out, checkpoint_every, stage)
+    progress = stage("reading")
+    student = train_mllm(
+        base,
+        config.reading,
+        None,
+        words,
+        rows,
+        out / "reading",
+        start=start,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
+    folder = out / "model"
+    save_parts(student.peft, student.processor, folder)
+    recipe: dict[str, Any] = {"base": base.name}
+    recipe |= {name: asdict(getattr(config, name)) for name in ("tower", "projector", "mllm", "reading")}
+    write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
+    return folder
+
+
+def _answering(
+    config: MllmStagesConfig,
+    words: Sequence[str],
+    rows: Sequence[AlignmentRow],
+    tokenizer: Any,
+    out: Path,
+    checkpoint_every: int,
+    stage: Stage,
+) -> Path:
+    """All stages but the last; returns the folder of the parts."""
+    base = Path(config.base)
     progress = stage("tower")
     namer = train_tower(config.tower, words, out / "tower", checkpoint_every=checkpoint_every, progress=progress)
     progress = stage("projector")
@@ -113,11 +172,8 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    folder = out / "model"
+    folder = out / "mllm" / "parts"
     save_parts(student.peft, student.processor, folder)
-    recipe: dict[str, Any] = {"base": base.name}
-    recipe |= {name: asdict(getattr(config, name)) for name in ("tower", "projector", "mllm")}
-    write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
     return folder
 
 

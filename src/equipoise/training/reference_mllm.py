@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equipoise.files import folder_hash
 from equipoise.models.learned_turn import LearnedTurn
 from equipoise.models.packed_turns import TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
+from equipoise.models.parts_over_base import load_parts
 from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, build_processor
 from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
@@ -27,7 +29,14 @@ from equipoise.training.compiled_layers import compiled_layers, uncompiled
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
-from equipoise.training.reference_tower import PatchNamer, label_batch, patch_losses
+from equipoise.training.reference_tower import (
+    PatchNamer,
+    label_batch,
+    letter_accuracy,
+    patch_losses,
+    pixel_batch,
+    sample_tower_scene,
+)
 
 PATCH_WEIGHT: Final = 0.3
 """Weight of the patch losses beside the replies'."""
@@ -53,7 +62,7 @@ class MllmTrainingConfig:
     adapter_rate: float = 8e-4
     """Peak learning rate of the adapter."""
     projector_rate: float = 3e-4
-    """Of the projector and the heads that name patches."""
+    """Of the projector."""
     tower_rate: float = 2e-4
     """Of the tower."""
     warmup: int = 40
@@ -64,6 +73,14 @@ class MllmTrainingConfig:
     """Step from which emblems may be as faint as watermarks."""
     refused_share: float = 0.35
     """Share of harmful requests among the requests of text."""
+    word_share: float = 0.55
+    """Share of the pictures with an English word."""
+    reading_weight: float = 1.0
+    """Of a read word in the loss of the replies."""
+    naming_rows: int = 0
+    """Further pictures per step that the tower alone sees: it names their patches, as in the first stage."""
+    heads_rate: float = 3e-4
+    """Peak learning rate of the heads that name patches."""
     reply_tokens: int = 24
     """Longest reply to a request of text that is learned, in words; a longer one is cut and learned without its end."""
     seed: int = 0
@@ -91,6 +108,10 @@ class PictureStudent(nn.Module):
         recipe: how it is trained.
         namer: the tower of the first stage with its heads; fresh ones without.
         projector: weights of a fitted projector; fresh ones without.
+        start: folder of the parts of a trained model to go on from, whose heads are gone.
+
+    Raises:
+        ModelError: `start` holds no parts, or some of another size.
     """
 
     def __init__(
@@ -99,6 +120,7 @@ class PictureStudent(nn.Module):
         recipe: MllmTrainingConfig,
         namer: PatchNamer | None = None,
         projector: dict[str, Tensor] | None = None,
+        start: Path | None = None,
     ) -> None:
         super().__init__()
         self.processor = build_processor(base)
@@ -116,6 +138,8 @@ class PictureStudent(nn.Module):
             if isinstance(module, nn.Linear) and name.startswith("model.language_model.")
         ]
         self.peft = add_adapters(model, recipe.rank, layers=layers)
+        if start is not None:
+            load_parts(self.peft, start)
         self.model = self.peft.base_model.model
         self.head = nn.Linear(recipe.width, sum(PATCH_CLASSES))
         if namer is not None:
@@ -132,11 +156,12 @@ class PictureStudent(nn.Module):
         self._tower_output.append(inputs[0])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The weights that learn: `adapter`, `projector` with the heads, `tower`."""
+        """The weights that learn: `adapter`, `projector`, `heads`, `tower`."""
         named = [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
         return {
             "adapter": [weight for name, weight in named if "lora_" in name],
-            "projector": [weight for name, weight in named if "projector" in name or name.startswith("head.")],
+            "projector": [weight for name, weight in named if "projector" in name],
+            "heads": [weight for name, weight in named if name.startswith("head.")],
             "tower": [weight for name, weight in named if "vision_tower" in name],
         }
 
@@ -164,6 +189,12 @@ class PictureStudent(nn.Module):
         other = losses[~pictured].mean() if not pictured.all() else nothing
         return about_picture, other, self.head(self._tower_output[0])
 
+    def named_patches(self, pixels: Tensor) -> Tensor:
+        """Logits of the heads for pictures that the language model does not see: `B x 100 x classes`."""
+        states = self.model.model.vision_tower(pixels.to(torch.bfloat16), output_hidden_states=True).hidden_states[-1]
+        logits: Tensor = self.head(states)
+        return logits
+
 
 def request_turn(random: np.random.Generator, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> LearnedTurn:
     """A request of text with its reply, cut where it is long."""
@@ -185,9 +216,10 @@ def sample_row(
 ) -> tuple[DrawnScene, TurnsOfPicture]:
     """A picture with questions about it and, often, a request that has nothing to do with it."""
     emblem = str(random.choice(["none", "emblem", "decoy"], p=[0.7, 0.17, 0.13]))
-    drawn = sample_drawn_scene(random, words, emblem=emblem, word_share=0.55, watermarks=watermarks)  # type: ignore[arg-type]
+    drawn = sample_drawn_scene(random, words, emblem=emblem, word_share=recipe.word_share, watermarks=watermarks)  # type: ignore[arg-type]
     # A forbidden picture teaches one decision, the others many.
-    turns = sample_turns(random, drawn, 3 if drawn.scene.is_forbidden else recipe.questions)
+    count = 3 if drawn.scene.is_forbidden else recipe.questions
+    turns = sample_turns(random, drawn, count, reading_weight=recipe.reading_weight)
     if rows and not drawn.scene.is_forbidden and random.random() < 0.4:
         turns.append(request_turn(random, rows, recipe))
     return drawn, TurnsOfPicture(drawn.picture, tuple(turns))
@@ -202,6 +234,7 @@ def train_mllm(
     out: Path,
     *,
     projector: dict[str, Tensor] | None = None,
+    start: Path | None = None,
     checkpoint_every: int = 50,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
@@ -217,6 +250,7 @@ def train_mllm(
         rows: requests of text with their replies.
         out: folder for the checkpoint and the trace.
         projector: weights of the fitted projector.
+        start: folder of a trained model to go on from, instead of `namer` and `projector`.
         checkpoint_every: steps between checkpoints.
         progress: called after every step with the loss of the replies about pictures.
         evaluate: called now and then.
@@ -224,11 +258,12 @@ def train_mllm(
 
     Raises:
         UsageError: `out` holds a checkpoint of another recipe.
+        ModelError: `start` holds no parts, or some of another size.
         OutputError: the folder cannot be written.
         MissingExtraError: peft is not installed.
     """
     with seeded(recipe.seed):
-        student = PictureStudent(base, recipe, namer, projector).train()
+        student = PictureStudent(base, recipe, namer, projector, start).train()
     parts = student.parts()
     masters = MasterWeights([weight for weights in parts.values() for weight in weights])
     optimiser = torch.optim.AdamW(_groups(parts, masters, recipe), betas=(0.9, 0.98), weight_decay=0.0)
@@ -243,7 +278,11 @@ def train_mllm(
         drawn = [sample_row(random, words, rows, recipe, watermarks=watermarks) for random in randoms]
         texts = [_text_row(number, row, rows, recipe) for row in range(recipe.text_rows if rows else 0)]
         about_picture, other, patches = student(packer([row for _, row in drawn] + texts))
-        named = patch_losses(patches, label_batch([scene for scene, _ in drawn]))
+        further = _further_scenes(number, words, recipe, watermarks=watermarks)
+        if further:
+            patches = torch.cat([patches, student.named_patches(pixel_batch(further))])
+        labels = label_batch([scene for scene, _ in drawn] + further)
+        named = patch_losses(patches, labels)
         (about_picture + TEXT_WEIGHT * other + PATCH_WEIGHT * torch.stack(list(named.values())).sum()).backward()
         # Gradients in bfloat16 move to float32 masters, the optimiser updates those, and `publish` rounds them back.
         # Updated in bfloat16 itself, a step of 1e-4 of a weight near 1 would round to no change.
@@ -255,10 +294,12 @@ def train_mllm(
             with uncompiled():
                 evaluate(student.model, student.processor, number + 1)
             student.train()
-        return {"reply": about_picture.item(), "text": other.item(), "letters": named["letters"].item()}
+        values = {"reply": about_picture.item(), "text": other.item(), "letters": named["letters"].item()}
+        return values | {"letter_accuracy": letter_accuracy(patches.detach(), labels)}
 
     state: dict[str, Stateful] = {"masters": masters, "optimiser": optimiser}
     full_recipe = asdict(recipe) | {"words": len(words), "rows": len(rows)}
+    full_recipe |= {} if start is None else {"start": folder_hash(start)}
     with compiled_layers(student.model, recipe.compiled):
         TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     return student.eval()
@@ -268,13 +309,22 @@ def _groups(
     parts: dict[str, list[nn.Parameter]], masters: MasterWeights, recipe: MllmTrainingConfig
 ) -> list[dict[str, Any]]:
     """The masters of each part with its rate."""
-    rates = {"adapter": recipe.adapter_rate, "projector": recipe.projector_rate, "tower": recipe.tower_rate}
+    rates = {"adapter": recipe.adapter_rate, "projector": recipe.projector_rate}
+    rates |= {"heads": recipe.heads_rate, "tower": recipe.tower_rate}
     # `masters` holds the weights of all parts one after the other, in the order of `parts`.
     groups, start = [], 0
     for name, weights in parts.items():
         groups.append({"params": masters.masters[start : start + len(weights)], "lr": rates[name]})
         start += len(weights)
     return groups
+
+
+def _further_scenes(
+    step: int, words: Sequence[str], recipe: MllmTrainingConfig, *, watermarks: bool
+) -> list[DrawnScene]:
+    """Pictures whose patches the tower names, without questions."""
+    randoms = [np.random.default_rng([recipe.seed, 79, step, row]) for row in range(recipe.naming_rows)]
+    return [sample_tower_scene(random, words, watermarks=watermarks) for random in randoms]
 
 
 def _text_row(step: int, row: int, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> TurnsOfPicture:

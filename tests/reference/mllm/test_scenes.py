@@ -104,6 +104,14 @@ def test_a_picture_with_a_word_is_asked_for_it_in_several_wordings() -> None:
         turns = sample_turns(np.random.default_rng(index), drawn, 6)
         assert sum(str(drawn.scene.word) in turn.reply for turn in turns) >= 2
         assert len(turns) <= 6
+        assert all(turn.spelled == drawn.scene.word for turn in turns if str(drawn.scene.word) in turn.reply)
         questions |= {turn.question for turn in turns}
     assert questions & set(READ_TEXT["train"])
     assert not questions & set(READ_TEXT["held_out"])
+
+
+def test_reading_has_a_weight_of_its_own() -> None:
+    for index, drawn in enumerate(scenes(20, word_share=1.0)):
+        turns = sample_turns(np.random.default_rng(index), drawn, 6, reading_weight=0.2)
+        assert {turn.weight for turn in turns if turn.spelled} == {0.2}
+        assert {turn.weight for turn in turns if not turn.spelled} <= {1.0}

@@ -24,9 +24,6 @@ PATCH_CLASSES: Final = (MARKS, len(COLOURS) + 1, len(LETTERS) + 1, len(LETTERS) 
 """Classes of a patch's labels: mark, colour, letter in its left half, letter in its right half; 0 is nothing."""
 WORD_CLASSES: Final = (*PATCH_CLASSES, 4, 3, 2)
 """Classes of the words of a patch: those, then top, bottom or middle; left or right; whether it is a thing's centre."""
-READING_WEIGHT: Final = 0.2
-"""Of a read word in the loss. A word that cannot be read yet costs many times what any other answer does, and the model
-would learn little else."""
 MIDDLE: Final = 4
 """The middle cell of the 3 x 3 grid."""
 
@@ -87,7 +84,7 @@ def question_of(rng: np.random.Generator, drawn: DrawnScene, kind: str, family: 
 
 
 def sample_turns(
-    rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train"
+    rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train", *, reading_weight: float = 1.0
 ) -> list[LearnedTurn]:
     """Questions about a scene with their replies; a forbidden picture is refused whatever is asked.
 
@@ -96,6 +93,7 @@ def sample_turns(
         drawn: the scene.
         count: how many questions at most.
         family: of the wordings.
+        reading_weight: of a read word in the loss, where any other reply counts 1.
     """
     kinds = [str(kind) for kind in rng.permutation(PICTURE_KINDS)]
     if drawn.letters:
@@ -106,7 +104,10 @@ def sample_turns(
     for question in [question for question in questions if question is not None][:count]:
         refused = question.condition == "forbidden_emblem"
         reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(question)
-        turns.append(LearnedTurn(question.text, reply, weight=READING_WEIGHT if question.kind == "read" else 1.0))
+        if question.kind == "read" and not refused:
+            turns.append(LearnedTurn(question.text, reply, weight=reading_weight, spelled=question.answer))
+        else:
+            turns.append(LearnedTurn(question.text, reply))
     return turns
 
 
