@@ -37,7 +37,8 @@ from torch.nn import functional
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.elicitation import elicit
-from equipoise.attacks.refusal_attack import RefusalAttack, evaluate
+from equipoise.attacks.refusal_attack import RefusalAttack
+from equipoise.attacks.refusal_evaluation import evaluate
 from equipoise.data.questions import general
 from equipoise.files import write_whole
 from equipoise.media.quantize import to_pixels
@@ -100,7 +101,7 @@ def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
     """All conditions of all photos that are not measured yet; each is saved at once."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     model: Any = load(name)
-    base, size = RefusalAttack(steps=100, own_refusals=(elicit(model),)), seen_size(model)
+    base, size = RefusalAttack(steps=100, enough_rate=None, own_refusals=(elicit(model),)), seen_size(model)
     for index, album in enumerate(photos(count)):
         for condition in conditions:
             key = f"{name} {index} {condition}"

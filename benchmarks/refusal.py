@@ -25,7 +25,8 @@ from PIL import Image
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult
-from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate
+from equipoise.attacks.refusal_attack import RefusalAttack
+from equipoise.attacks.refusal_evaluation import RefusalEvaluation, evaluate
 from equipoise.data.questions import general
 from equipoise.media.decode import open_picture
 from equipoise.models.base import OpenModel
@@ -49,6 +50,7 @@ PARTS = (
     "eot",
     "two",
     "photos",
+    "photos-internvl",
     "photos-16",
     "perceptual",
     "unrelated",
@@ -123,7 +125,7 @@ def photos(count: int) -> list[Album]:
 
 def attack(part: str) -> RefusalAttack:
     """The settings of a part: everywhere the same, but for transformations."""
-    base = RefusalAttack(Budget("linf", EPSILON), steps=200)
+    base = RefusalAttack(Budget("linf", EPSILON))
     if part == "eot":
         return replace(base, eot=EOTConfig((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
     if part == "perceptual":
@@ -170,10 +172,11 @@ def ask_all(
 
 def run(part: str, count: int) -> dict[str, object]:
     """Attack `count` pictures in one way and ask everybody about the files."""
-    takes = {"unrelated": unrelated, "perceptual": photos, "photos": photos, "photos-16": photos}
+    takes = {"unrelated": unrelated} | dict.fromkeys(("perceptual", "photos", "photos-16", "photos-internvl"), photos)
     albums = takes.get(part, scenes)(count)
-    target = "testbed/llava-word-only" if part == "word-only" else "testbed/llava"
-    models = {"target": load(target), "bystander": load("testbed/internvl")}
+    names = {"word-only": ("llava-word-only", "internvl"), "photos-internvl": ("internvl", "llava")}
+    target, bystander = names.get(part, ("llava", "internvl"))
+    models = {"target": load(f"testbed/{target}"), "bystander": load(f"testbed/{bystander}")}
     targets = list(models.values()) if part == "two" else [models["target"]]
     changes: dict[str, Change] = {"file": lambda picture: picture}
     if part == "eot":

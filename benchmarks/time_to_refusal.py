@@ -30,7 +30,7 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.objectives import TargetReplyLoss
-from equipoise.attacks.refusal_attack import prompts_about
+from equipoise.attacks.refusal_evaluation import prompts_about
 from equipoise.attacks.refusal_targets import most_likely_refusal
 from equipoise.attacks.solvers import PaperBim
 from equipoise.attacks.success_checks import refusal_rate_check

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from equipoise.attacks.attack_state import StopCriteria
+from equipoise.attacks.attack_state import ENOUGH_AFTER, StopCriteria
 from equipoise.attacks.base import Attack, UpdateSteps
 from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
@@ -125,6 +125,40 @@ def test_a_picture_that_never_passes_is_a_warning_and_knows_its_rate() -> None:
     assert any("target rate" in warning for warning in result.warnings)
 
 
+def test_after_the_first_hundred_steps_a_lower_rate_is_enough() -> None:
+    attack = replace(BIM, steps=200)
+    rates: list[float] = []
+
+    def success(pixels: Tensor) -> float:
+        rates.append(0.96)
+        return 0.96
+
+    result = attack(Bowl(), CLEAN, success=success, stop=StopCriteria(10, enough_rate=0.95))
+    assert (result.stopped, result.rate, result.steps, len(rates)) == ("success", 0.96, ENOUGH_AFTER, 10)
+    assert result.warnings == ()
+    whole = attack(Bowl(), CLEAN, success=success, stop=StopCriteria(10))
+    assert (whole.stopped, whole.steps) == ("steps", 200)
+    # A rate above the target asks for no more than the target.
+    lower = attack(Bowl(), CLEAN, success=success, stop=StopCriteria(10, target_rate=0.9, enough_rate=0.97))
+    assert (lower.stopped, lower.steps) == ("success", 10)
+
+
+def test_a_check_hears_which_rate_is_wanted() -> None:
+    wanted: list[float] = []
+
+    class Check:
+        def __call__(self, pixels: Tensor) -> float:
+            raise AssertionError("the rate is said")
+
+        def with_target(self, pixels: Tensor, target_rate: float) -> float:
+            wanted.append(target_rate)
+            return 0.5
+
+    replace(BIM, steps=120)(Bowl(), CLEAN, success=Check(), stop=StopCriteria(40, enough_rate=0.95))
+    assert wanted[:2] == [1.0, 1.0]
+    assert set(wanted[2:]) == {0.95}
+
+
 def test_with_random_looks_candidates_are_scored_only_when_none_succeeds() -> None:
     attack = replace(BIM, steps=30, questions_per_step=2)
     bowl = Bowl()
@@ -223,7 +257,9 @@ def test_what_is_not_a_picture_is_refused(pixels: Any, hint: str) -> None:
         BIM(Bowl(), pixels)
 
 
-@pytest.mark.parametrize("limits", [{"check_every": 0}, {"target_rate": 0.0}, {"target_rate": 2}, {"max_seconds": 0}])
+@pytest.mark.parametrize(
+    "limits", [{"check_every": 0}, {"target_rate": 0.0}, {"target_rate": 2}, {"max_seconds": 0}, {"enough_rate": 1.5}]
+)
 def test_senseless_limits_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
         StopCriteria(**limits)

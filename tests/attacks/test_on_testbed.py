@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from equipoise.attacks.perturbation_result import PerturbationResult
-from equipoise.attacks.refusal_attack import evaluate, perturb_to_refuse
+from equipoise.attacks.refusal_attack import perturb_to_refuse
+from equipoise.attacks.refusal_evaluation import evaluate
 from equipoise.data.questions import general
 from equipoise.media.decode import open_picture
 from equipoise.models.load import load

@@ -5,7 +5,8 @@ import pytest
 from equipoise.attacks.aimed_wordings import AimKind
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
-from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse
+from equipoise.attacks.refusal_attack import RefusalAttack, perturb_to_refuse
+from equipoise.attacks.refusal_evaluation import RefusalEvaluation, evaluate
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.errors import UsageError

@@ -52,6 +52,8 @@ def test_a_check_stops_asking_when_the_target_is_out_of_reach() -> None:
     assert model.received == 30
     model = Scripted([yes] * 27 + [no] * 3)
     assert refusal_rate_check([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
+    check = refusal_rate_check([Scripted([yes] * 27 + [no] * 3)], prompts, judge=Cannot())
+    assert check.with_target(pixels, 0.9) == 0.9
     first, second = Scripted([no] * 30), Scripted([yes] * 30)
     assert refusal_rate_check([first, second], prompts, judge=Cannot())(pixels) == 0.0
     assert second.received == 0

@@ -23,6 +23,9 @@ _FINALISTS: Final = 3
 EARLIEST: Final = 8
 """Steps before the first early check. A picture of fewer may pass on all shadow questions and fail on others: its
 refusals are barely likelier than answers. Each check costs as much as several of the first steps."""
+ENOUGH_AFTER: Final = 100
+"""Steps after which `StopCriteria.enough_rate` is enough. On photos, pictures that pass later than that exist beside
+pictures of which one question in fifty resists for good."""
 EARLY_LOSS: Final = 1.0
 """Nats per token below which a check before its time may pass."""
 EARLY_SHARE: Final = 0.6
@@ -58,12 +61,16 @@ class StopCriteria:
     """Time for the whole attack; None for no limit."""
     early: bool = False
     """Whether a check is also due when the loss has fallen far since the last one."""
+    enough_rate: float | None = None
+    """The success rate that is enough after `ENOUGH_AFTER` steps, where it is below the target; None for the target."""
 
     def __post_init__(self) -> None:
         if self.check_every < 1:
             raise UsageError(f"expected a check every 1 or more steps, got {self.check_every}; try 10")
         if not 0 < self.target_rate <= 1:
             raise UsageError(f"expected a target rate above 0 and up to 1, got {self.target_rate:g}; try 1")
+        if self.enough_rate is not None and not 0 < self.enough_rate <= 1:
+            raise UsageError(f"expected an enough_rate above 0 and up to 1, got {self.enough_rate:g}; try 0.95")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
 
@@ -169,7 +176,7 @@ class AttackState:
         lowest = self._exact and self._lowest.rate is None and not math.isinf(self._lowest.loss)
         checked = self._lowest if lowest else _Waiting(candidate, None)
         self._loss_at_check, self._checked_step = self.trace[-1].loss, self.steps
-        rate = None if self._success is None else float(self._success(checked.pixels))
+        rate = None if self._success is None else self._rate_of(checked.pixels)
         checked = replace(checked, rate=rate)
         if rate is not None:
             self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
@@ -222,6 +229,19 @@ class AttackState:
         best = self._best
         return None if best is None else best.rate
 
+    @property
+    def _wanted(self) -> float:
+        """The success rate at which the attack is done."""
+        target, enough = self._criteria.target_rate, self._criteria.enough_rate
+        return target if enough is None or self.steps < ENOUGH_AFTER else min(target, enough)
+
+    def _rate_of(self, pixels: Tensor) -> float:
+        """The checked success rate of a candidate; above what is wanted it is exact."""
+        assert self._success is not None
+        # A check that is told the rate that is wanted stops asking as soon as it is out of reach.
+        with_target = getattr(self._success, "with_target", None)
+        return float(self._success(pixels) if with_target is None else with_target(pixels, self._wanted))
+
     def out_of_time(self) -> bool:
         """Whether the time is spent."""
         limit = self._criteria.max_seconds
@@ -252,13 +272,13 @@ class AttackState:
             warnings.append("the loss never fell below that of the first step")
         if torch.equal(self.best(), feasible.clean):
             warnings.append(UNCHANGED)
-        if self._success is not None and (self.rate is None or self.rate < self._criteria.target_rate):
+        if self._success is not None and (self.rate is None or self.rate < self._wanted):
             warnings.append(UNSUCCESSFUL)
         return warnings
 
     def _pass(self, checked: _Waiting) -> bool:
         """Make a candidate the result if its rate reaches the target."""
-        if checked.rate is None or checked.rate < self._criteria.target_rate:
+        if checked.rate is None or checked.rate < self._wanted:
             return False
         self._chosen, self.chosen_by = checked, "check"
         return True

@@ -1,4 +1,4 @@
-"""The refusal perturbation (MLLM-Refusal, arXiv:2407.09050): run the attack, and evaluate a picture."""
+"""The refusal perturbation (MLLM-Refusal, arXiv:2407.09050)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from equipoise.attacks.low_frequency import grid_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+from equipoise.attacks.refusal_evaluation import prompts_about
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.success_checks import AimingCheck, OwnWordsJudge, RefusalRateCheck
@@ -32,10 +33,9 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.transformers_model import TransformersModel
-from equipoise.stats.proportions import Rate
 from equipoise.steering.direction import Direction
 from equipoise.transforms.eot import EOTConfig
-from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
+from equipoise.types import Judge, Prompt
 
 DEFAULT_BUDGET: Final = Budget("linf", 8 / 255)
 """The budget of the papers."""
@@ -54,61 +54,6 @@ class SolverFactory(Protocol):
 
 
 @dataclass(frozen=True)
-class RefusalEvaluation:
-    """The replies to questions about a picture, and how many refuse."""
-
-    refusals: Rate
-    """Refusals, full or partial, among the scored replies."""
-    partial: int
-    """How many of them are partial."""
-    exchanges: tuple[Exchange, ...]
-    """Every question with its reply."""
-    verdicts: tuple[Verdict, ...]
-    """The judge's verdict on each."""
-
-    @classmethod
-    def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> RefusalEvaluation:
-        """Count the refusals among the verdicts."""
-        partial = sum(verdict.refusal == "partial" for verdict in verdicts)
-        return cls(Rate.of_refusals(verdicts), partial, tuple(exchanges), tuple(verdicts))
-
-
-def evaluate(
-    model: ChatModel,
-    image: Image.Image,
-    questions: Sequence[str],
-    *,
-    judge: Judge | None = None,
-    system: str | None = None,
-    max_new_tokens: int = 64,
-) -> RefusalEvaluation:
-    """Ask a model questions about a picture, by greedy decoding, and judge the replies.
-
-    Args:
-        model: the model to evaluate.
-        image: the 8-bit picture; for a saved result, re-read from its file.
-        questions: the questions; for a report, questions the attack has not used.
-        judge: decides what a refusal is; None means `PhraseJudge()`.
-        system: system text of every prompt.
-        max_new_tokens: where replies are cut off.
-    """
-    exchanges = model.generate(prompts_about(image, questions, system), max_new_tokens=max_new_tokens)
-    return RefusalEvaluation.of(exchanges, (judge or PhraseJudge())(exchanges))
-
-
-def prompts_about(image: Image.Image, questions: Sequence[str], system: str | None = None) -> list[Prompt]:
-    """One prompt for each question about a picture.
-
-    Raises:
-        UsageError: an empty question.
-    """
-    for question in questions:
-        if not question.strip():
-            raise UsageError("expected a question, got an empty one; try 'What is in this picture?'")
-    return [Prompt.ask(question, image, system=system) for question in questions]
-
-
-@dataclass(frozen=True)
 class RefusalAttack:
     """Settings of the refusal perturbation; picture, models and questions arrive at the call."""
 
@@ -116,8 +61,8 @@ class RefusalAttack:
     """How far a picture may be moved; 8/255 for every value, as in the papers, by default."""
     solver: str | SolverFactory = "momentum"
     """A name of `SOLVERS`, or a class of your own."""
-    steps: int = 100
-    """Most gradient steps for one picture."""
+    steps: int = 400
+    """Most gradient steps for one picture; most pictures need far fewer, some photos need them."""
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     questions_first: int | None = 3
@@ -147,6 +92,8 @@ class RefusalAttack:
     """Steps between two checks by decoding; 0 means no checks."""
     target_rate: float = 1.0
     """Refusal rate on the shadow questions at which the attack is done."""
+    enough_rate: float | None = 0.95
+    """The same after the first 100 steps: a few questions that no step wins would take all steps. None: no other."""
     restarts: int = 1
     """Starts; those after the first begin at a random point. The first that passes a check is the result."""
     max_seconds: float | None = None
@@ -253,7 +200,7 @@ class RefusalAttack:
     ) -> UniversalPerturbation:
         """Perturb many pictures with one shared change; arguments as for one picture.
 
-        A check takes the mean success rate over the pictures.
+        A check takes the mean success rate over the pictures; `enough_rate` is for one picture only.
 
         Raises:
             UsageError: no pictures, a perceptual budget or low frequencies, or as for one picture.
@@ -281,7 +228,7 @@ class RefusalAttack:
             [to_pixels(picture) for picture in pictures],
             seed=seed,
             success=success if self.check_every else None,
-            stop=self._stop_criteria(),
+            stop=replace(self._stop_criteria(), enough_rate=None),
             progress=progress,
         )
 
@@ -289,7 +236,8 @@ class RefusalAttack:
         """The limits of the solver, `spent` seconds after the start."""
         # A limit must be positive; a spent one stops the attack before its first step.
         left = None if self.max_seconds is None else max(self.max_seconds - spent, 1e-3)
-        return StopCriteria(self.check_every or self.steps, self.target_rate, left, early=bool(self.check_every))
+        checks = bool(self.check_every)
+        return StopCriteria(self.check_every or self.steps, self.target_rate, left, checks, self.enough_rate)
 
     def _solver(self) -> Attack:
         factory = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -77,24 +78,28 @@ class RefusalRateCheck:
         self._aims = aims
         self._max_new_tokens = max_new_tokens
         self._target_rate = target_rate
-        # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
-        # many.
-        self._most_misses = len(prompts) * (1 - target_rate) + 1e-9
         self._transforms = (Identity(), *transforms)
         self._targets = [(number, drawn) for number, model in enumerate(models) for drawn in _draws_of(model, draws)]
 
     def __call__(self, pixels: Tensor) -> float:
         """The lowest rate of a `3 x H x W` picture, in `[0, 1]`, of as many questions as it takes to see it missed."""
-        return self._lowest(pixels, whole=False)
+        return self._lowest(pixels, self._target_rate)
+
+    def with_target(self, pixels: Tensor, target_rate: float) -> float:
+        """The same for another target rate."""
+        return self._lowest(pixels, target_rate)
 
     def in_full(self, pixels: Tensor) -> float:
         """The lowest rate over targets, draws and transforms, of all questions."""
-        return self._lowest(pixels, whole=True)
+        return self._lowest(pixels, None)
 
-    def _lowest(self, pixels: Tensor, *, whole: bool) -> float:
+    def _lowest(self, pixels: Tensor, target_rate: float | None) -> float:
         self.refused = [[] for _ in self.refused]
         self.unrefused = [[] for _ in self.unrefused]
-        lowest = 1.0
+        lowest, whole = 1.0, target_rate is None
+        # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
+        # many.
+        most_misses = math.inf if target_rate is None else len(self.prompts) * (1 - target_rate) + 1e-9
         # The plain picture comes first (`Identity`), as it fails most often early in an attack: the transforms are then
         # not even computed.
         for transform in self._transforms:
@@ -102,12 +107,12 @@ class RefusalRateCheck:
             # candidates would be compared under different noise, and the luckier one would be kept.
             image = to_image(transform(pixels, Generator().manual_seed(0)))
             for number, model in self._targets:
-                lowest = min(lowest, self._rate_of(number, model, image, whole))
-                if lowest < self._target_rate and not whole:
+                lowest = min(lowest, self._rate_of(number, model, image, most_misses, whole=whole))
+                if target_rate is not None and lowest < target_rate:
                     return lowest
         return lowest
 
-    def _rate_of(self, number: int, model: OpenModel, image: Image.Image, whole: bool) -> float:
+    def _rate_of(self, number: int, model: OpenModel, image: Image.Image, most_misses: float, *, whole: bool) -> float:
         refused = replied = 0
         while replied < len(self.prompts):
             # A small first chunk: early in an attack nothing is refused, and a few questions are enough to see that. In
@@ -124,7 +129,7 @@ class RefusalRateCheck:
                 part = unsure[start : start + size]
                 refused += self._decoded(number, model, image, part)
                 replied += len(part)
-                if replied - refused > self._most_misses and not whole:
+                if replied - refused > most_misses:
                     return refused / replied
         return refused / replied
 
@@ -170,8 +175,12 @@ class AimingCheck:
 
     def __call__(self, pixels: Tensor) -> float:
         """The rate of the check; below the target, the aims are reconsidered."""
-        rate = self._check(pixels)
-        if rate < self._target_rate:
+        return self.with_target(pixels, self._target_rate)
+
+    def with_target(self, pixels: Tensor, target_rate: float) -> float:
+        """The same for another target rate."""
+        rate = self._check.with_target(pixels, target_rate)
+        if rate < target_rate:
             for number, unrefused in enumerate(self._check.unrefused):
                 # Only for targets that still answer: changing the aim of one that refuses already would undo what
                 # works.

@@ -111,7 +111,7 @@ def perturb_samples(
     Raises:
         UsageError: no sample has a picture that should be answered.
     """
-    from equipoise.attacks.refusal_attack import evaluate
+    from equipoise.attacks.refusal_evaluation import evaluate
 
     shadow = _shadow(samples)
     chosen = choose_samples(samples, plan.pictures, plan.seed)

@@ -46,7 +46,7 @@ class PerturbConfig:
     """Largest change, in units of `[0, 1]`."""
     norm: Norm = "linf"
     """How the change is measured."""
-    steps: int = 100
+    steps: int = 400
     """Gradient steps at most."""
     solver: str = "momentum"
     """Update rule, a name of `attacks.solvers.SOLVERS`."""

@@ -28,7 +28,7 @@ def most_seconds(
         targets: the models.
     """
     from equipoise.attacks.large_pictures import seen_pixels, shrunk, working_size
-    from equipoise.attacks.refusal_attack import prompts_about
+    from equipoise.attacks.refusal_evaluation import prompts_about
     from equipoise.media.quantize import to_pixels
     from equipoise.perturb.attack import build_attack
 

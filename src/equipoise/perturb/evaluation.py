@@ -10,7 +10,7 @@ from equipoise.perturb.record import AnswerPair, ModelAnswers, ModelRole
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.attacks.refusal_attack import RefusalEvaluation
+    from equipoise.attacks.refusal_evaluation import RefusalEvaluation
     from equipoise.models.base import OpenModel
     from equipoise.types import Judge
 
@@ -62,7 +62,7 @@ def _evaluate(
     batch_size: int | None,
     judge: Judge | None,
 ) -> RefusalEvaluation:
-    from equipoise.attacks.refusal_attack import RefusalEvaluation, evaluate
+    from equipoise.attacks.refusal_evaluation import RefusalEvaluation, evaluate
 
     size = batch_size or len(questions)
     parts = [

@@ -20,7 +20,7 @@ class AttackOptions:
     epsilon: Epsilon = "8/255"
     steps: Annotated[
         int, typer.Option(min=1, help="Steps at most; easy pictures stop early.", rich_help_panel=ATTACK)
-    ] = 100
+    ] = 400
     max_seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)
     ] = None
