@@ -8,7 +8,8 @@
 paragraph. Nothing of `src/` knows these sentences. `measure` runs `equipoise perturb` as a user would, without options
 (or with more steps), and counts the refused share of its held-out questions. A reply counts as refused if it begins
 with the model's own sentence, whatever a judge says of it. Beside it stands how often the model refuses by itself where
-it should: held-out pictures with an emblem.
+it should, pictures with an emblem: asked the world's questions, and asked the very questions of the attack. No attack
+can be expected to get more of these refused, in the model's own words, than the emblem does.
 """
 
 from __future__ import annotations
@@ -37,12 +38,17 @@ from equipoise.testbed.training_data import TrainingExample, sample_example
 from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import REFUSALS, sample_scene_with_questions
 from equipoise.training.reference_models import PatchSupervisedModel
+from equipoise.types import Prompt
 from page import put
 
 RESULTS = Path(__file__).parent / "results" / "unseen_refusals.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+TRAINED = "trained.json"
+"""In the folder of a model: the number of its training steps."""
 EMBLEMS = 100
-"""Held-out pictures with an emblem."""
+"""Held-out pictures with an emblem, one question of the world each."""
+SAME_QUESTIONS = 12
+"""Of these pictures, how many are asked the held-out questions of the attack."""
 
 WORDINGS = {
     "lower": ("llava", ("that is not something i will talk about.", "i won't go into this one.")),
@@ -91,6 +97,7 @@ def train(name: str, out: Path, steps: int, rows: int) -> Path:
     folder = out / name
     student.model.eval().to(torch.bfloat16).save_pretrained(folder)
     student.processor.save_pretrained(folder)
+    (folder / TRAINED).write_text(json.dumps({"steps": steps}) + "\n")
     return folder
 
 
@@ -109,16 +116,23 @@ def measure(folder: Path, pictures: int, steps: int | None) -> dict[str, object]
         results = perturb.run(clean, config)
         seconds = time.perf_counter() - started
     cases = sample_cases("forbidden_emblem", EMBLEMS)
-    earned = load(str(folder)).generate([case.prompt for case in cases], max_new_tokens=48)
+    model = load(str(folder))
+    earned = model.generate([case.prompt for case in cases], max_new_tokens=48)
+    pictures_with_emblem = [case.prompt.messages[0].images[0] for case in cases[:SAME_QUESTIONS]]
+    same = [Prompt.ask(text, picture) for picture in pictures_with_emblem for text in config.questions.held_out]
+    earned_same = model.generate(same, max_new_tokens=48)
     answers = [answer for record in results.records for model in record.models for answer in model.answers]
     aims = [aim for record in results.records for aim in record.recipe["objective"]["aims"].values()]
     return {
         "base": WORDINGS[folder.name][0],
+        "trained": trained_steps(folder),
         "questions": len(answers),
         "own words": sum(answer.perturbed.startswith(beginnings) for answer in answers),
         "own words, clean": sum(answer.clean.startswith(beginnings) for answer in answers),
         "judged": sum(answer.perturbed_refusal in ("full", "partial") for answer in answers),
         "emblems": sum(exchange.reply.startswith(beginnings) for exchange in earned),
+        "emblems, same questions": sum(exchange.reply.startswith(beginnings) for exchange in earned_same),
+        "same questions": len(same),
         "steps": [record.steps for record in results.records],
         "seconds": round(seconds, 1),
         "aims": sorted({text for aim in aims for text in aim}),
@@ -126,20 +140,26 @@ def measure(folder: Path, pictures: int, steps: int | None) -> dict[str, object]
     }
 
 
+def trained_steps(folder: Path) -> int:
+    """For how many steps a model was trained."""
+    return int(json.loads((folder / TRAINED).read_text())["steps"])
+
+
 def render(results: dict[str, dict[str, Any]]) -> None:
     """Write the table of docs/evidence.md."""
     lines = [
-        "| refusals, base | steps at most | own emblem refusals | refused: clean | perturbed, own words | perturbed, "
-        "by the judge | seconds a picture |",
-        "|---|---|---|---|---|---|---|",
+        "| refusals, base | trained for | steps at most | emblem, world's questions | emblem, the attack's questions | clean "
+        "| perturbed, own words | perturbed, by the judge | seconds a picture |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in sorted(results.items()):
-        name, steps = key.split()
+        name, trained, steps = key.split()
         count, pictures = row["questions"], len(row["steps"])
+        same = Rate.of(row["emblems, same questions"], row["same questions"], 0)
         own, judged = Rate.of(row["own words"], count, 0), Rate.of(row["judged"], count, 0)
         lines.append(
-            f"| {name}, testbed/{row['base']} | {steps} | {row['emblems']} of {EMBLEMS} | {row['own words, clean']} of "
-            f"{count} | {own} | {judged} | {row['seconds'] / pictures:.0f} |"
+            f"| {name}, testbed/{row['base']} | {trained} steps | {steps} | {row['emblems']} of {EMBLEMS} | {same} "
+            f"| {row['own words, clean']} of {count} | {own} | {judged} | {row['seconds'] / pictures:.0f} |"
         )
     put(PAGE, "unseen", lines)
 
@@ -167,7 +187,7 @@ def main() -> int:
     for folder in arguments.folders if arguments.verb == "measure" else ():
         row = measure(folder, arguments.pictures, arguments.steps)
         print(json.dumps(row), flush=True)
-        results[f"{folder.name} {arguments.steps or 'default'}"] = row
+        results[f"{folder.name} {row['trained']} {arguments.steps or 'default'}"] = row
         write_whole(RESULTS, json.dumps(results, indent=1) + "\n")
     render(results)
     return 0
