@@ -148,8 +148,8 @@ def trained_steps(folder: Path) -> int:
 def render(results: dict[str, dict[str, Any]]) -> None:
     """Write the table of docs/evidence.md."""
     lines = [
-        "| refusals, base | trained for | steps at most | emblem, world's questions | emblem, the attack's questions | clean "
-        "| perturbed, own words | perturbed, by the judge | seconds a picture |",
+        "| refusals, base | trained for | steps at most | emblem, world's questions | emblem, the attack's questions "
+        "| clean | perturbed, own words | perturbed, by the judge | seconds a picture |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in sorted(results.items()):
