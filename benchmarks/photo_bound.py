@@ -14,6 +14,7 @@
 | `seen` | the resize: the picture is what the model sees of it, and every seen value moves by 8/255 |
 | `gain` | the resize, upwards: every seen value moves as far as any change of 8/255 of the photo could move it |
 | `flat` | texture: the photo blurred at the resolution that the model sees |
+| `light` | darkness: a gamma correction lifts the mean of the photo to 150 of 255; 400 steps |
 | `12`, `16` | the budget: 12/255, 16/255 |
 
 `gain` is a bound: the resize is linear, so that a change of at most e in each value moves a seen value by at most e
@@ -41,7 +42,7 @@ from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.attacks.refusal_evaluation import evaluate
 from equipoise.data.questions import general
 from equipoise.files import write_whole
-from equipoise.media.quantize import to_pixels
+from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
 from page import put
@@ -49,7 +50,9 @@ from refusal import Album, photos
 
 RESULTS = Path(__file__).parent / "results" / "photo_bound.json"
 PAGE = Path(__file__).parents[1] / "docs" / "photos.md"
-CONDITIONS = ("base", "long", "apgd", "questions", "openings", "seen", "gain", "flat", "12", "16")
+CONDITIONS = ("base", "long", "apgd", "questions", "openings", "seen", "gain", "flat", "light", "12", "16")
+LIGHT = 150 / 255
+"""Mean of the values of a photo under `light`; lighter photos stay as they are."""
 
 
 def seen_size(model: Any) -> tuple[int, int]:
@@ -76,6 +79,7 @@ def attack_under(condition: str, base: RefusalAttack, album: Album, view: tuple[
     """The attack and the picture of a condition."""
     changed: dict[str, dict[str, Any]] = {
         "long": {"steps": 400},
+        "light": {"steps": 400},
         "apgd": {"steps": 400, "solver": "apgd", "restarts": 3},
         "questions": {"questions_per_step": None},
         "openings": {"aim": "openings"},
@@ -88,7 +92,21 @@ def attack_under(condition: str, base: RefusalAttack, album: Album, view: tuple[
         picture = picture.resize(view, Image.Resampling.BICUBIC)
     if condition == "flat":
         picture = picture.filter(ImageFilter.GaussianBlur(2 * max(picture.size) / max(view)))
+    if condition == "light":
+        picture = lightened(picture)
     return replace(base, **changed.get(condition, {})), picture
+
+
+def lightened(picture: Image.Image) -> Image.Image:
+    """The picture with the power of its values, in [0, 1], at which their mean is `LIGHT`."""
+    pixels = to_pixels(picture)
+    low, high = 0.05, 1.0
+    if float(pixels.mean()) >= LIGHT:
+        return picture
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((pixels**middle).mean()) > LIGHT else (low, middle)
+    return to_image(pixels**high)
 
 
 def texture(picture: Image.Image, view: tuple[int, int]) -> float:
@@ -118,6 +136,7 @@ def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
                 "loss": round(min(step.loss for step in result.trace), 3),
                 "epsilon": round(attack.budget.epsilon * 255, 2),
                 "texture": round(texture(picture, size), 2),
+                "mean": round(float(to_pixels(album.picture).mean()) * 255),
                 "ssim": result.ssim,
             }
             RESULTS.parent.mkdir(exist_ok=True)
