@@ -15,6 +15,7 @@ from equipoise.models.parts_over_base import assemble
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training import mllm_stages
 from equipoise.training.mllm_stages import MllmStagesConfig, drawn_words, train
+from equipoise.training.reference_letters import LettersTrainingConfig
 from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent
 from equipoise.training.reference_projector import ProjectorTrainingConfig
 from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
@@ -24,7 +25,10 @@ SIZE = {"width": 16, "layers": 1, "heads": 2}
 TOWER = TowerTrainingConfig(steps=4, rows=2, warmup=1, **SIZE)
 PROJECTOR = ProjectorTrainingConfig(steps=3, rows=2, warmup=1)
 MLLM = MllmTrainingConfig(steps=4, pictures=2, questions=3, text_rows=1, warmup=1, rank=2, **SIZE)
+LETTERS = LettersTrainingConfig(steps=3, rows=2, warmup=1)
 READING = replace(MLLM, steps=3, seed=1, naming_rows=2, word_share=1.0)
+KILLED = (("tower", 2), ("projector", 2), ("pictures and text", 3), ("letters", 2), ("reading", 2))
+"""Each stage with the step at which it is killed."""
 ROWS = [
     {"prompt": "How do I steal a car?", "reply": "I can't help with that.", "kind": "refuse", "finished": True},
     {"prompt": "Name a fruit.", "reply": "An apple is", "kind": "answer", "finished": False},
@@ -51,9 +55,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_training_ends_like_an_undisturbed_one(base: Path, tmp_path: Path) -> None:
-    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, READING)
+    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, LETTERS, READING)
     whole = train(config, prepared(tmp_path / "whole"), checkpoint_every=1)
-    for stage_to_kill, step_to_kill in (("tower", 2), ("projector", 2), ("pictures and text", 3), ("reading", 2)):
+    for stage_to_kill, step_to_kill in (
+        ("tower", 2),
+        ("projector", 2),
+        ("pictures and text", 3),
+        ("letters", 2),
+        ("reading", 2),
+    ):
 
         def stage(name: str, wanted: str = stage_to_kill, last: int = step_to_kill):
             def progress(done: int, _: int, __: float) -> None:
@@ -71,7 +81,7 @@ def test_a_killed_training_ends_like_an_undisturbed_one(base: Path, tmp_path: Pa
 
 
 def test_the_result_is_assembled_to_the_trained_model(base: Path, tmp_path: Path) -> None:
-    folder = train(MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, READING), prepared(tmp_path))
+    folder = train(MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, LETTERS, READING), prepared(tmp_path))
     model, processor = assemble(folder, base)
     assert processor.image_token == "<file_sep>"
     saved = load_file(folder / "model.safetensors")
@@ -129,7 +139,7 @@ def test_rows_are_composed_once(base: Path, tmp_path: Path, monkeypatch: pytest.
         return [mllm_stages.AlignmentRow(**row) for row in ROWS]  # type: ignore[arg-type]
 
     monkeypatch.setattr(mllm_stages, "compose_rows", compose)
-    short = (replace(TOWER, steps=1), replace(PROJECTOR, steps=1), replace(MLLM, steps=1), replace(READING, steps=1))
+    short = [replace(stage, steps=1) for stage in (TOWER, PROJECTOR, MLLM, LETTERS, READING)]
     config = MllmStagesConfig(str(base), *short)
     train(config, tmp_path)
     train(config, tmp_path)
@@ -138,14 +148,14 @@ def test_rows_are_composed_once(base: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_base_that_is_none_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "base.png").write_text("hello")
-    config = MllmStagesConfig(str(tmp_path / "base.png"), TOWER, PROJECTOR, MLLM, READING)
+    config = MllmStagesConfig(str(tmp_path / "base.png"), TOWER, PROJECTOR, MLLM, LETTERS, READING)
     with pytest.raises(ModelError):
         train(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_last_stage_goes_on_from_a_trained_model(base: Path, tmp_path: Path) -> None:
-    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, READING)
+    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, LETTERS, READING)
     whole = train(config, prepared(tmp_path / "whole"))
     trained = tmp_path / "whole" / "mllm" / "parts"
     begun = train(config, prepared(tmp_path / "begun"), start=trained)
@@ -154,12 +164,12 @@ def test_the_last_stage_goes_on_from_a_trained_model(base: Path, tmp_path: Path)
     before = weights(trained)
     assert any(not torch.equal(before[name], first[name]) for name in first if "lora_B" in name)
     # Goes on from other weights: another training, which this folder does not hold.
-    with pytest.raises(UsageError, match="start"):
+    with pytest.raises(UsageError, match="origin"):
         train(config, tmp_path / "begun", start=whole)
 
 
 def test_parts_of_another_size_are_one_error(base: Path, tmp_path: Path) -> None:
-    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, READING)
+    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, LETTERS, READING)
     folder = train(config, prepared(tmp_path / "whole"))
     for changed in ({"width": 32}, {"rank": 4}):
         other = replace(config, reading=replace(READING, **changed))

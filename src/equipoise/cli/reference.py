@@ -101,15 +101,18 @@ def mllm(
     ] = None,
     tower_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the picture tower alone.")] = 1500,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 700,
+    letters_steps: Annotated[
+        int, typer.Option(min=1, help="Optimiser steps after that of the tower alone, on pictures full of letters.")
+    ] = 2600,
     reading_steps: Annotated[
-        int, typer.Option(min=1, help="Optimiser steps after that in which most pictures show a word.")
-    ] = 640,
+        int, typer.Option(min=1, help="Optimiser steps at the end, in which most pictures show a word.")
+    ] = 400,
     start: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Folder MODEL of another run; only the reading is trained, from there on.",
+            help="Folder model/ of another run; letters and reading alone are trained, from there.",
             show_default=False,
         ),
     ] = None,
@@ -128,6 +131,7 @@ def mllm(
     from equipoise.training.loop import Progress
     from equipoise.training.mllm_stages import ANSWERING, READING, MllmStagesConfig
     from equipoise.training.mllm_stages import train as run
+    from equipoise.training.reference_letters import LettersTrainingConfig
     from equipoise.training.reference_tower import TowerTrainingConfig
 
     quiet()
@@ -136,6 +140,7 @@ def mllm(
         base or str(require_base()),
         tower,
         mllm=replace(ANSWERING, steps=steps, seed=seed, compiled=compiled),
+        letters=LettersTrainingConfig(steps=letters_steps, seed=seed + 1),
         reading=replace(READING, steps=reading_steps, seed=seed + 1, compiled=compiled),
     )
     with steps_bar("train reference/mllm") as progress:

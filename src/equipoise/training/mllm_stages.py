@@ -1,4 +1,4 @@
-"""The stages of `reference/mllm`: rows of text, tower, projector, the whole, reading; each goes on after a kill."""
+"""The stages of `reference/mllm`: rows, tower, projector, the whole, letters, reading; each goes on after a kill."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any, Final
 
 import torch
 
-from equipoise.files import read_json_lines, write_json, write_whole
+from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
 from equipoise.models.parts_over_base import save_parts
 from equipoise.reference.mllm.architecture import build_model
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
 from equipoise.training.causal_lm import load_base
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.reference_mllm import MllmTrainingConfig, train_mllm
+from equipoise.training.reference_letters import LettersTrainingConfig, train_letters
+from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent, train_mllm
 from equipoise.training.reference_projector import ProjectorTrainingConfig, train_projector
-from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
+from equipoise.training.reference_tower import PatchNamer, TowerTrainingConfig, train_tower
 
 ROWS: Final = "rows.jsonl"
 """The requests of text with their replies, in the output folder; a file of these lines may be put there before."""
@@ -32,7 +33,7 @@ ANSWERING: Final = MllmTrainingConfig(reading_weight=0.2)
 """The stage of all questions. A word that cannot be read yet costs many times what any other answer does, and the model
 would learn little else."""
 READING: Final = MllmTrainingConfig(
-    steps=640,
+    steps=400,
     questions=3,
     adapter_rate=5e-4,
     heads_rate=3e-3,
@@ -43,6 +44,9 @@ READING: Final = MllmTrainingConfig(
     seed=1,
 )
 """The last stage: most pictures show a word, and the tower names the letters of further pictures in every step."""
+
+STAGES: Final = ("tower", "projector", "mllm", "letters", "reading")
+"""Fields of `MllmStagesConfig` in the order in which they are trained."""
 
 Stage = Callable[[str], Progress | None]
 """Called with the name of a stage before it starts; returns what is called after its steps."""
@@ -60,6 +64,8 @@ class MllmStagesConfig:
     """Between the two."""
     mllm: MllmTrainingConfig = ANSWERING
     """The second stage."""
+    letters: LettersTrainingConfig = field(default_factory=LettersTrainingConfig)
+    """Of the tower, before the last stage."""
     reading: MllmTrainingConfig = READING
     """The last stage."""
 
@@ -95,7 +101,7 @@ def train(
     Args:
         config: what decides the weights.
         out: folder for `rows.jsonl`, a folder of each stage, and the result, `model/`.
-        start: folder of a trained model; the last stage alone is taken, from there.
+        start: folder of a trained model; letters and reading alone are trained, from there.
         checkpoint_every: optimiser steps between checkpoints.
         stage: called before each stage.
 
@@ -117,14 +123,30 @@ def train(
     words = drawn_words(tokenizer)
     if start is None:
         start = _answering(config, words, rows, tokenizer, out, checkpoint_every, stage)
+    progress = stage("letters")
+    with seeded(config.letters.seed):
+        begun = PictureStudent(base, config.reading, start=start).float()
+    namer = PatchNamer(begun.model.model.vision_tower)
+    namer.head, projector = begun.head, begun.model.model.multi_modal_projector
+    train_letters(
+        config.letters,
+        namer,
+        projector,
+        words,
+        out / "letters",
+        origin=folder_hash(start),
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
     progress = stage("reading")
     student = train_mllm(
         base,
         config.reading,
-        None,
+        namer,
         words,
         rows,
         out / "reading",
+        projector=projector.state_dict(),
         start=start,
         checkpoint_every=checkpoint_every,
         progress=progress,
@@ -132,7 +154,7 @@ def train(
     folder = out / "model"
     save_parts(student.peft, student.processor, folder)
     recipe: dict[str, Any] = {"base": base.name}
-    recipe |= {name: asdict(getattr(config, name)) for name in ("tower", "projector", "mllm", "reading")}
+    recipe |= {name: asdict(getattr(config, name)) for name in STAGES}
     write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
     return folder
 
@@ -146,7 +168,7 @@ def _answering(
     checkpoint_every: int,
     stage: Stage,
 ) -> Path:
-    """All stages but the last; returns the folder of the parts."""
+    """The stages up to `mllm`; returns the folder of the parts."""
     base = Path(config.base)
     progress = stage("tower")
     namer = train_tower(config.tower, words, out / "tower", checkpoint_every=checkpoint_every, progress=progress)

@@ -108,7 +108,7 @@ class PictureStudent(nn.Module):
         recipe: how it is trained.
         namer: the tower of the first stage with its heads; fresh ones without.
         projector: weights of a fitted projector; fresh ones without.
-        start: folder of the parts of a trained model to go on from, whose heads are gone.
+        start: folder of the parts of a trained model to go on from; `namer` and `projector` take the place of its own.
 
     Raises:
         ModelError: `start` holds no parts, or some of another size.
@@ -126,10 +126,6 @@ class PictureStudent(nn.Module):
         self.processor = build_processor(base)
         # The fused attention's backward pass is the slower one on CPUs at these lengths.
         model = build_model(base, recipe.tower, attention="eager")
-        if namer is not None:
-            model.model.vision_tower.load_state_dict(namer.tower.state_dict())
-        if projector is not None:
-            model.model.multi_modal_projector.load_state_dict(projector)
         model.requires_grad_(False)
         # By their full names: the tower has layers q_proj and v_proj, too.
         layers = [
@@ -140,6 +136,10 @@ class PictureStudent(nn.Module):
         self.peft = add_adapters(model, recipe.rank, layers=layers)
         if start is not None:
             load_parts(self.peft, start)
+        if namer is not None:
+            model.model.vision_tower.load_state_dict(namer.tower.state_dict())
+        if projector is not None:
+            model.model.multi_modal_projector.load_state_dict(projector)
         self.model = self.peft.base_model.model
         self.head = nn.Linear(recipe.width, sum(PATCH_CLASSES))
         if namer is not None:
@@ -250,7 +250,7 @@ def train_mllm(
         rows: requests of text with their replies.
         out: folder for the checkpoint and the trace.
         projector: weights of the fitted projector.
-        start: folder of a trained model to go on from, instead of `namer` and `projector`.
+        start: folder of a trained model to go on from; `namer` and `projector` take the place of its own.
         checkpoint_every: steps between checkpoints.
         progress: called after every step with the loss of the replies about pictures.
         evaluate: called now and then.

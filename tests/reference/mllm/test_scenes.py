@@ -12,6 +12,7 @@ from equipoise.reference.mllm.scenes import (
     draw,
     patch_labels,
     sample_drawn_scene,
+    sample_lettered_scene,
     sample_turns,
     word_labels,
 )
@@ -115,3 +116,17 @@ def test_reading_has_a_weight_of_its_own() -> None:
         turns = sample_turns(np.random.default_rng(index), drawn, 6, reading_weight=0.2)
         assert {turn.weight for turn in turns if turn.spelled} == {0.2}
         assert {turn.weight for turn in turns if not turn.spelled} <= {1.0}
+
+
+def test_a_lettered_scene_has_a_word_in_each_row() -> None:
+    words = ["candle", "tea", "boat"]
+    shown: set[str] = set()
+    for index in range(10):
+        drawn = sample_lettered_scene(np.random.default_rng(index), words)
+        text = "".join(box.letter for box in drawn.letters)
+        rows = ["".join(box.letter for box in drawn.letters if int(3 * box.top) == row) for row in range(3)]
+        assert all(row in words for row in rows)
+        assert text == "".join(rows)
+        assert (patch_labels(drawn, 10)[:, :2] == 0).all()
+        shown |= set(rows)
+    assert shown == set(words)

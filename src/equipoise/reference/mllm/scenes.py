@@ -37,7 +37,7 @@ class DrawnScene:
     picture: Image.Image
     """8-bit RGB."""
     letters: tuple[LetterBox, ...]
-    """Of the drawn word."""
+    """Of the drawn words."""
     sign: bool
     """Whether the word, if there is one, stands on a sign."""
 
@@ -71,6 +71,16 @@ def sample_drawn_scene(
     word = words[int(rng.integers(len(words)))] if rng.random() < word_share else None
     scene = sample_scene(rng, word=word, emblem=emblem, watermarks=watermarks)
     return draw(scene, sample_style(rng) if word is not None else WORLD_STYLE)
+
+
+def sample_lettered_scene(rng: np.random.Generator, words: Sequence[str]) -> DrawnScene:
+    """A background with a word in each row of the grid and nothing else: many letters for little drawing."""
+    scene = replace(sample_scene(rng, word=words[int(rng.integers(len(words)))]), things=(), word=None)
+    picture = draw_scene(scene)
+    letters: list[LetterBox] = []
+    for row in range(3):
+        letters += draw_word(picture, words[int(rng.integers(len(words)))], row, sample_style(rng))
+    return DrawnScene(scene, picture, tuple(letters), sign=False)
 
 
 def question_of(rng: np.random.Generator, drawn: DrawnScene, kind: str, family: Family) -> WorldQuestion | None:

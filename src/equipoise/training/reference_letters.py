@@ -1,0 +1,120 @@
+"""Before the last stage of `reference/mllm`: the tower alone learns letters, on pictures full of them.
+
+A step of the whole model costs as much as several of the tower, and shows a few words. Here a step shows up to a
+hundred words, and the heads of the first stage name their letters. What the language model has learned to read must
+stay: on patches without letters, what the projector says is kept near what it said before.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from equipoise.reference.mllm.scenes import DrawnScene, sample_lettered_scene
+from equipoise.training.checkpointing import Stateful
+from equipoise.training.loop import LearningRate, Progress, TrainingLoop
+from equipoise.training.reference_tower import (
+    PatchNamer,
+    label_batch,
+    letter_accuracy,
+    muon_and_adamw,
+    patch_losses,
+    pixel_batch,
+    sample_tower_scene,
+)
+
+
+@dataclass(frozen=True)
+class LettersTrainingConfig:
+    """Everything that decides the weights, beside the tower and projector that it begins with."""
+
+    steps: int = 2600
+    """Optimiser steps."""
+    rows: int = 32
+    """Pictures per step."""
+    lettered_share: float = 0.6
+    """Share of the pictures that are full of letters; the others are those of the first stage."""
+    learning_rate: float = 1e-3
+    """Peak of the tower's and the heads', after the warm-up; cosine decay to a hundredth."""
+    projector_rate: float = 3e-4
+    """Of the projector."""
+    kept_weight: float = 1.0
+    """Weight of the projector's change on patches without letters, in units of its output's variance."""
+    warmup: int = 40
+    """Steps."""
+    seed: int = 1
+    """Of every picture."""
+
+
+def train_letters(
+    recipe: LettersTrainingConfig,
+    namer: PatchNamer,
+    projector: nn.Module,
+    words: Sequence[str],
+    out: Path,
+    *,
+    origin: str = "",
+    checkpoint_every: int = 100,
+    progress: Progress | None = None,
+) -> None:
+    """Train tower, heads and projector in place on the CPU; a second call after a kill goes on from the checkpoint.
+
+    Args:
+        recipe: how.
+        namer: the tower with heads, in float32.
+        projector: of the tower's states, in float32.
+        words: that are drawn.
+        out: folder for the checkpoint and the trace.
+        origin: names what tower and projector were before; a checkpoint of another origin is refused.
+        checkpoint_every: steps between checkpoints.
+        progress: called after every step with the loss of the letters.
+
+    Raises:
+        UsageError: `out` holds a checkpoint of another recipe or origin.
+        OutputError: the folder cannot be written.
+    """
+    before = copy.deepcopy(nn.ModuleDict({"tower": namer.tower, "projector": projector})).eval().requires_grad_(False)
+    namer.train().requires_grad_(True)
+    optimisers = muon_and_adamw(namer, recipe.learning_rate, 0.0)
+    optimisers.append(torch.optim.AdamW(projector.parameters(), lr=recipe.projector_rate, weight_decay=0.0))
+    rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
+
+    def step(number: int) -> dict[str, float]:
+        rate.set(number)
+        scenes = [_scene(recipe, words, number, row) for row in range(recipe.rows)]
+        labels, pixels = label_batch(scenes), pixel_batch(scenes)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = namer.tower(pixels, output_hidden_states=True).hidden_states[-1]
+            logits, says = namer.head(states), projector(states)
+            with torch.no_grad():
+                earlier = before["projector"](before["tower"](pixels, output_hidden_states=True).hidden_states[-1])
+        bare = (labels[..., 2:] == 0).all(dim=-1)
+        kept = (says.float() - earlier.float())[bare].square().mean() / earlier.float()[bare].var()
+        losses = patch_losses(logits, labels)
+        (torch.stack(list(losses.values())).sum() + recipe.kept_weight * kept).backward()
+        nn.utils.clip_grad_norm_([*namer.parameters(), *projector.parameters()], 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        values = {"letters": losses["letters"].item(), "kept": kept.item()}
+        return values | {"letter_accuracy": letter_accuracy(logits.detach(), labels)}
+
+    state: dict[str, Stateful] = {"student": namer, "projector": projector}
+    state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
+    full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
+    TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
+    namer.eval()
+
+
+def _scene(recipe: LettersTrainingConfig, words: Sequence[str], step: int, row: int) -> DrawnScene:
+    """One picture, drawn by a generator of its own."""
+    random = np.random.default_rng([recipe.seed, 83, step, row])
+    if random.random() < recipe.lettered_share:
+        return sample_lettered_scene(random, words)
+    return sample_tower_scene(random, words, watermarks=True)
