@@ -26,7 +26,7 @@ TOWER = TowerTrainingConfig(steps=4, rows=2, warmup=1, **SIZE)
 PROJECTOR = ProjectorTrainingConfig(steps=3, rows=2, warmup=1)
 MLLM = MllmTrainingConfig(steps=4, pictures=2, questions=3, text_rows=1, warmup=1, rank=2, **SIZE)
 LETTERS = LettersTrainingConfig(steps=3, rows=2, warmup=1)
-READING = replace(MLLM, steps=3, seed=1, naming_rows=2, word_share=1.0)
+READING = replace(MLLM, steps=3, seed=1, naming_rows=2, word_share=1.0, letters_once=True)
 KILLED = (("tower", 2), ("projector", 2), ("pictures and text", 3), ("letters", 2), ("reading", 2))
 """Each stage with the step at which it is killed."""
 ROWS = [

@@ -17,7 +17,7 @@ from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
 from equipoise.training.causal_lm import load_base
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.reference_letters import LettersTrainingConfig, train_letters
+from equipoise.training.reference_letters import LettersTrainingConfig, letter_embeddings, train_letters
 from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent, train_mllm
 from equipoise.training.reference_projector import ProjectorTrainingConfig, train_projector
 from equipoise.training.reference_tower import PatchNamer, TowerTrainingConfig, train_tower
@@ -34,12 +34,13 @@ ANSWERING: Final = MllmTrainingConfig(reading_weight=0.2)
 would learn little else."""
 READING: Final = MllmTrainingConfig(
     steps=400,
-    questions=3,
+    questions=4,
     adapter_rate=5e-4,
     heads_rate=1e-3,
     warmup=30,
-    word_share=0.8,
+    word_share=0.7,
     naming_rows=24,
+    letters_once=True,
     seed=1,
 )
 """The last stage: most pictures show a word, and the tower names the letters of further pictures in every step."""
@@ -131,6 +132,7 @@ def train(
         config.letters,
         namer,
         projector,
+        letter_embeddings(begun.model.get_input_embeddings().weight.detach(), tokenizer),
         words,
         out / "letters",
         origin=folder_hash(start),

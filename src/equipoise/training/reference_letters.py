@@ -1,8 +1,10 @@
 """Before the last stage of `reference/mllm`: the tower alone learns letters, on pictures full of them.
 
 A step of the whole model costs as much as several of the tower, and shows a few words. Here a step shows up to a
-hundred words, and the heads of the first stage name their letters. What the language model has learned to read must
-stay: on patches without letters, what the projector says is kept near what it said before.
+hundred words. The heads of the first stage name every letter where its centre is, and nothing where the rest of it is:
+otherwise one wide letter and two narrow ones look alike. There the projector says the letter in the language model's
+own embeddings. What the language model has learned to read besides must stay: on patches without letters, what the
+projector says is kept near what it said before.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equipoise.reference.mllm.scenes import DrawnScene, sample_lettered_scene
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop
+from equipoise.training.reference_projector import centred_labels, patch_words
 from equipoise.training.reference_tower import (
     PatchNamer,
     label_batch,
@@ -46,6 +50,8 @@ class LettersTrainingConfig:
     """Of the projector."""
     kept_weight: float = 1.0
     """Weight of the projector's change on patches without letters, in units of its output's variance."""
+    said_weight: float = 0.3
+    """Weight of its squared error on patches with a letter's centre, in units of the embeddings' variance."""
     warmup: int = 40
     """Steps."""
     seed: int = 1
@@ -56,6 +62,7 @@ def train_letters(
     recipe: LettersTrainingConfig,
     namer: PatchNamer,
     projector: nn.Module,
+    letters: Tensor,
     words: Sequence[str],
     out: Path,
     *,
@@ -69,6 +76,8 @@ def train_letters(
         recipe: how.
         namer: the tower with heads, in float32.
         projector: of the tower's states, in float32.
+        letters: `2 x 27 x width`, what the projector has to say of each class of letters in the left and in the right
+            half of a patch; zeros for none.
         words: that are drawn.
         out: folder for the checkpoint and the trace.
         origin: names what tower and projector were before; a checkpoint of another origin is refused.
@@ -88,21 +97,26 @@ def train_letters(
     def step(number: int) -> dict[str, float]:
         rate.set(number)
         scenes = [_scene(recipe, words, number, row) for row in range(recipe.rows)]
-        labels, pixels = label_batch(scenes), pixel_batch(scenes)
+        covered, pixels = label_batch(scenes), pixel_batch(scenes)
+        labels = centred_labels(scenes)
         with torch.autocast("cpu", torch.bfloat16):
             states = namer.tower(pixels, output_hidden_states=True).hidden_states[-1]
             logits, says = namer.head(states), projector(states)
             with torch.no_grad():
                 earlier = before["projector"](before["tower"](pixels, output_hidden_states=True).hidden_states[-1])
-        bare = (labels[..., 2:] == 0).all(dim=-1)
+        bare = (covered[..., 2:] == 0).all(dim=-1)
         kept = (says.float() - earlier.float())[bare].square().mean() / earlier.float()[bare].var()
+        centred = (labels[..., 2:] > 0).any(dim=-1)
+        wanted = letters[0][labels[..., 2]] + letters[1][labels[..., 3]]
+        spelled = (says.float() - wanted)[centred].square().mean() / letters[:, 1:].var()
         losses = patch_losses(logits, labels)
-        (torch.stack(list(losses.values())).sum() + recipe.kept_weight * kept).backward()
+        weighted = recipe.kept_weight * kept + recipe.said_weight * spelled
+        (torch.stack(list(losses.values())).sum() + weighted).backward()
         nn.utils.clip_grad_norm_([*namer.parameters(), *projector.parameters()], 1.0)
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        values = {"letters": losses["letters"].item(), "kept": kept.item()}
+        values = {"letters": losses["letters"].item(), "kept": kept.item(), "spelled": spelled.item()}
         return values | {"letter_accuracy": letter_accuracy(logits.detach(), labels)}
 
     state: dict[str, Stateful] = {"student": namer, "projector": projector}
@@ -110,6 +124,19 @@ def train_letters(
     full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
     TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     namer.eval()
+
+
+def letter_embeddings(embeddings: Tensor, tokenizer: Any) -> Tensor:
+    """`2 x 27 x width`: nothing, then the embedding of each letter, for either half of a patch, in float32.
+
+    Args:
+        embeddings: `V x width`, the language model's input embeddings.
+        tokenizer: of the language model.
+    """
+    nothing = torch.zeros_like(embeddings[0])
+    halves = patch_words(tokenizer)[2:4]
+    tables = [torch.stack([nothing if token is None else embeddings[token] for token in half]) for half in halves]
+    return torch.stack(tables).float()
 
 
 def _scene(recipe: LettersTrainingConfig, words: Sequence[str], step: int, row: int) -> DrawnScene:

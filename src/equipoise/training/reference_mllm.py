@@ -29,6 +29,7 @@ from equipoise.training.compiled_layers import compiled_layers, uncompiled
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
+from equipoise.training.reference_projector import centred_labels
 from equipoise.training.reference_tower import (
     PatchNamer,
     label_batch,
@@ -79,6 +80,8 @@ class MllmTrainingConfig:
     """Of a read word in the loss of the replies."""
     naming_rows: int = 0
     """Further pictures per step that the tower alone sees: it names their patches, as in the first stage."""
+    letters_once: bool = False
+    """Whether the heads name a letter at its centre alone, as after the stage of letters."""
     heads_rate: float = 3e-4
     """Peak learning rate of the heads that name patches."""
     reply_tokens: int = 24
@@ -281,7 +284,8 @@ def train_mllm(
         further = _further_scenes(number, words, recipe, watermarks=watermarks)
         if further:
             patches = torch.cat([patches, student.named_patches(pixel_batch(further))])
-        labels = label_batch([scene for scene, _ in drawn] + further)
+        shown = [scene for scene, _ in drawn] + further
+        labels = centred_labels(shown) if recipe.letters_once else label_batch(shown)
         named = patch_losses(patches, labels)
         (about_picture + TEXT_WEIGHT * other + PATCH_WEIGHT * torch.stack(list(named.values())).sum()).backward()
         # Gradients in bfloat16 move to float32 masters, the optimiser updates those, and `publish` rounds them back.

@@ -40,8 +40,6 @@ CENTRE: Final = " one"
 """What the patch at a thing's centre says beside its name: there are as many of these as things."""
 NOTHING_SHARE: Final = 0.1
 """Weight of bare ground in the loss: most patches are."""
-RIGHT_HALF: Final = 0.6
-"""Size of the letter in a patch's right half: two letters of one patch are a sum, which has no order but by size."""
 NAMING_WEIGHT: Final = 0.3
 """Weight of the patch losses of the first stage, which keep the tower's letters, beside the words."""
 
@@ -71,9 +69,11 @@ def patch_words(tokenizer: Any) -> list[list[int | None]]:
     """
     marks = [None, *(f" {shape}" for shape in SHAPES), DECOY, EMBLEM]
     marks += [None] * (PATCH_CLASSES[0] - len(marks))
-    letters = [None, *(f" {letter}" for letter in LETTERS)]
+    # Two letters of one patch are a sum, which has no order, and twice the same letter would be lost to the language
+    # model's first norm. The right one is therefore the token that goes on a word, not the one that begins it.
+    left, right = [None, *(f" {letter}" for letter in LETTERS)], [None, *LETTERS]
     colours = [None, *(f" {colour}" for colour in COLOURS)]
-    heads = [marks, colours, letters, letters, [None, " top", " bottom", " middle"], [None, " left", " right"]]
+    heads = [marks, colours, left, right, [None, " top", " bottom", " middle"], [None, " left", " right"]]
     heads.append([None, CENTRE])
     return [[None if word is None else first_token(tokenizer, word) for word in words] for words in heads]
 
@@ -96,7 +96,7 @@ def patch_embeddings(labels: Tensor, words: Sequence[Sequence[int | None]], embe
     total = embeddings.new_zeros(*labels.shape[:2], embeddings.shape[1])
     for head, tokens in enumerate(words):
         table = torch.stack([silent if token is None else embeddings[token] for token in tokens])
-        total = total + (RIGHT_HALF if head == 3 else 1.0) * table[labels[..., head]]
+        total = total + table[labels[..., head]]
     bare = (labels == 0).all(dim=-1)
     total[bare] = embeddings[nothing]
     return total
@@ -170,3 +170,8 @@ def train_projector(
 def word_batch(scenes: Sequence[DrawnScene]) -> Tensor:
     """Words of the patches: `B x 100 x 7` classes."""
     return torch.from_numpy(np.stack([word_labels(scene, GRID) for scene in scenes]))
+
+
+def centred_labels(scenes: Sequence[DrawnScene]) -> Tensor:
+    """Labels of the patches, `B x 100 x 4`, with each letter at its centre alone."""
+    return torch.cat([label_batch(scenes)[..., :2], word_batch(scenes)[..., 2:4]], dim=-1)
