@@ -25,6 +25,7 @@ succeeds and `base` fails, the resize is what protects.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ from refusal import Album, photos
 RESULTS = Path(__file__).parent / "results" / "photo_bound.json"
 PAGE = Path(__file__).parents[1] / "docs" / "photos.md"
 CONDITIONS = ("base", "long", "apgd", "questions", "openings", "seen", "gain", "flat", "light", "12", "16")
+DARK = 105
+"""Mean of the values of a photo below which it counts as dark in the second table."""
 LIGHT = 150 / 255
 """Mean of the values of a photo under `light`; lighter photos stay as they are."""
 
@@ -115,6 +118,11 @@ def texture(picture: Image.Image, view: tuple[int, int]) -> float:
     return float((pixels.diff(dim=1).abs().mean() + pixels.diff(dim=2).abs().mean()) / 2)
 
 
+def digest(picture: Image.Image) -> str:
+    """Names a photo in the results, whatever their number."""
+    return hashlib.sha256(picture.convert("RGB").tobytes()).hexdigest()[:10]
+
+
 def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
     """All conditions of all photos that are not measured yet; each is saved at once."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -122,7 +130,7 @@ def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
     base, size = RefusalAttack(steps=100, enough_rate=None, own_refusals=(elicit(model),)), seen_size(model)
     for index, album in enumerate(photos(count)):
         for condition in conditions:
-            key = f"{name} {index} {condition}"
+            key = f"{name} {digest(album.picture)} {condition}"
             if key in results:
                 continue
             attack, picture = attack_under(condition, base, album, size)
@@ -161,6 +169,26 @@ def render(results: Mapping[str, Any]) -> None:
                     f"| {name} | {condition} | {len(rows)} | {rate} | {full} | {loss:.2f} | {budget:.1f}/255 |"
                 )
     put(PAGE, "table", lines)
+    put(PAGE, "brightness", by_brightness(results))
+
+
+def by_brightness(results: Mapping[str, Any]) -> list[str]:
+    """The table of dark and other photos, as they are and lightened, with 400 steps."""
+    lines = [
+        "| model | mean of the photo | photos | refused | refused when lightened | of these clean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(key.split()[0] for key in results):
+        both = [key.split()[1] for key in results if key.split()[0] == name and key.split()[2] == "light"]
+        for title, low, high in ((f"below {DARK}", 0, DARK), (f"{DARK} and above", DARK, 256)):
+            chosen = [key for key in both if low <= results[f"{name} {key} light"]["mean"] < high]
+            rates, clean = [], 0
+            for condition in ("long", "light"):
+                rows = [results[f"{name} {key} {condition}"] for key in chosen]
+                rates.append(Rate.of(sum(row["refused"][0] for row in rows), sum(row["refused"][1] for row in rows), 0))
+                clean = sum(row["clean"] for row in rows)
+            lines.append(f"| {name} | {title} | {len(chosen)} | {rates[0]} | {rates[1]} | {clean} |")
+    return lines
 
 
 def main() -> None:
