@@ -201,7 +201,7 @@ def render(results: Mapping[str, Any]) -> None:
         lines.append(
             f"| {entry['row']} | {entry['epsilon']}/255 | {count} | {own} "
             f"| {'yes' if entry['still'] else 'no'} | {' | '.join(f'{rate:.2f}' for rate in others)} "
-            f"| {total.rate} |"
+            f"| {total.rate:.2f} [{total.low:.2f}, {total.high:.2f}] |"
         )
     put(PAGE, "table", lines)
 
