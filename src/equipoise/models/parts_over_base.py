@@ -144,6 +144,12 @@ def load_parts(peft_model: Any, folder: Path) -> None:
         left_over: Any = set_peft_model_state_dict(peft_model, adapter)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"expected the parts of a model of this size in {folder}, got an error ({reason})") from error
+        raise ModelError(
+            f"expected the parts of a model of this size in {folder}, got an error ({reason}); "
+            "try the folder model of a finished training"
+        ) from error
     if left_over.unexpected_keys:
-        raise ModelError(f"expected an adapter of this model in {folder}, got one with other layers")
+        raise ModelError(
+            f"expected an adapter of this model in {folder}, got one with other layers; "
+            "try the folder model of a finished training"
+        )

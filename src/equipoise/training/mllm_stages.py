@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import torch
 
+from equipoise.errors import ModelError
 from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
-from equipoise.models.parts_over_base import save_parts
+from equipoise.models.parts_over_base import WEIGHTS, save_parts
 from equipoise.reference.mllm.architecture import build_model
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
@@ -117,6 +118,11 @@ def train(
     from transformers import AutoTokenizer
 
     base = Path(config.base)
+    # Composing the rows takes long: a wrong folder is an error before that.
+    if start is not None and not (start / WEIGHTS).is_file():
+        raise ModelError(
+            f"expected the parts of a model in {start}, got no {WEIGHTS}; try the folder model of a finished training"
+        )
     stage("rows of text")
     rows = _rows(config, out / ROWS)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -139,6 +145,8 @@ def train(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    # The language model was loaded for its embeddings and sizes; the next stage loads its own.
+    del begun
     progress = stage("reading")
     student = train_mllm(
         base,
