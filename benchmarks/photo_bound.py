@@ -159,8 +159,14 @@ def render(results: Mapping[str, Any]) -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(key.split()[0] for key in results):
+        photos_of: dict[str, dict[str, Any]] = {}
+        for key, row in results.items():
+            if key.split()[0] == name:
+                photos_of.setdefault(key.split()[2], {})[key.split()[1]] = row
+        # The same photos in every line, so that lines can be compared.
+        common = set.intersection(*(set(rows) for rows in photos_of.values()))
         for condition in CONDITIONS:
-            rows = [row for key, row in results.items() if key.split()[0] == name and key.split()[2] == condition]
+            rows = [row for photo, row in photos_of.get(condition, {}).items() if photo in common]
             if rows:
                 rate = Rate.of(sum(row["refused"][0] for row in rows), sum(row["refused"][1] for row in rows), 0)
                 full = sum(row["refused"][0] == row["refused"][1] for row in rows)
@@ -182,11 +188,12 @@ def by_brightness(results: Mapping[str, Any]) -> list[str]:
         both = [key.split()[1] for key in results if key.split()[0] == name and key.split()[2] == "light"]
         for title, low, high in ((f"below {DARK}", 0, DARK), (f"{DARK} and above", DARK, 256)):
             chosen = [key for key in both if low <= results[f"{name} {key} light"]["mean"] < high]
-            rates, clean = [], 0
-            for condition in ("long", "light"):
-                rows = [results[f"{name} {key} {condition}"] for key in chosen]
-                rates.append(Rate.of(sum(row["refused"][0] for row in rows), sum(row["refused"][1] for row in rows), 0))
-                clean = sum(row["clean"] for row in rows)
+            plain, light = ([results[f"{name} {key} {condition}"] for key in chosen] for condition in ("long", "light"))
+            rates = [
+                Rate.of(sum(row["refused"][0] for row in rows), sum(row["refused"][1] for row in rows), 0)
+                for rows in (plain, light)
+            ]
+            clean = sum(row["clean"] for row in light)
             lines.append(f"| {name} | {title} | {len(chosen)} | {rates[0]} | {rates[1]} | {clean} |")
     return lines
 

@@ -8,8 +8,8 @@
 paragraph. Nothing of `src/` knows these sentences. `measure` runs `equipoise perturb` as a user would, without options
 (or with more steps), and counts the refused share of its held-out questions. A reply counts as refused if it begins
 with the model's own sentence, whatever a judge says of it. Beside it stands how often the model refuses by itself where
-it should, pictures with an emblem: asked the world's questions, and asked the very questions of the attack. No attack
-can be expected to get more of these refused, in the model's own words, than the emblem does.
+it should, pictures with an emblem: asked the world's questions, and asked the very questions of the attack. The
+latter says how well the model knows its refusal there.
 """
 
 from __future__ import annotations

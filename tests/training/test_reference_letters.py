@@ -15,12 +15,13 @@ from equipoise.reference.mllm.architecture import TowerSize, build_tower
 from equipoise.reference.mllm.scenes import sample_drawn_scene
 from equipoise.training.loop import seeded
 from equipoise.training.reference_letters import LettersTrainingConfig, train_letters
-from equipoise.training.reference_projector import centred_labels
+from equipoise.training.reference_projector import centred_labels, patch_embeddings
 from equipoise.training.reference_tower import PatchNamer, label_batch, pixel_batch
 
 RECIPE = LettersTrainingConfig(steps=25, rows=4, warmup=2, learning_rate=5e-3)
-SAYS = torch.cat([torch.zeros(2, 1, 8), torch.randn(2, 26, 8, generator=torch.Generator().manual_seed(0))], dim=1)
-"""What the projector has to say of each letter in the left and in the right half of a patch."""
+EMBEDDINGS = torch.randn(52, 8, generator=torch.Generator().manual_seed(0))
+LETTERS = ([None, *range(26)], [None, *range(26, 52)])
+"""Tokens of the letters in the left and in the right half of a patch."""
 
 
 def begun() -> tuple[PatchNamer, nn.Module]:
@@ -40,13 +41,15 @@ def change_without_letters(folder: Path, recipe: LettersTrainingConfig) -> float
         return states
 
     before = says()
-    train_letters(recipe, namer, projector, SAYS, ["tea", "candle"], folder)
+    train_letters(recipe, namer, projector, EMBEDDINGS, LETTERS, ["tea", "candle"], folder)
     return float((says() - before).square().mean() / before.var())
 
 
 def test_the_letters_are_learned(tmp_path: Path) -> None:
     losses: list[float] = []
-    train_letters(RECIPE, *begun(), SAYS, ["tea"], tmp_path, progress=lambda _, __, loss: losses.append(loss))
+    train_letters(
+        RECIPE, *begun(), EMBEDDINGS, LETTERS, ["tea"], tmp_path, progress=lambda _, __, loss: losses.append(loss)
+    )
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -58,9 +61,9 @@ def test_what_is_said_without_letters_stays(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_origin_is_refused(tmp_path: Path) -> None:
     recipe = LettersTrainingConfig(steps=1, rows=2, warmup=1)
-    train_letters(recipe, *begun(), SAYS, ["tea"], tmp_path, origin="a")
+    train_letters(recipe, *begun(), EMBEDDINGS, LETTERS, ["tea"], tmp_path, origin="a")
     with pytest.raises(UsageError, match="origin"):
-        train_letters(recipe, *begun(), SAYS, ["tea"], tmp_path, origin="b")
+        train_letters(recipe, *begun(), EMBEDDINGS, LETTERS, ["tea"], tmp_path, origin="b")
 
 
 def test_the_projector_says_each_letter_where_its_centre_is(tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ def test_the_projector_says_each_letter_where_its_centre_is(tmp_path: Path) -> N
     assert set(counts) == {3}
     namer, projector = begun()
     centred = (labels[..., 2:] > 0).any(dim=-1)
-    wanted = (SAYS[0][labels[..., 2]] + SAYS[1][labels[..., 3]])[centred]
+    wanted = patch_embeddings(labels[..., 2:], LETTERS, EMBEDDINGS, nothing=0)[centred]
 
     def error() -> float:
         with torch.no_grad():
@@ -81,5 +84,7 @@ def test_the_projector_says_each_letter_where_its_centre_is(tmp_path: Path) -> N
             return float((projector(states)[centred] - wanted).square().mean())
 
     before = error()
-    train_letters(replace(RECIPE, projector_rate=1e-2, said_weight=5.0), namer, projector, SAYS, ["tea"], tmp_path)
+    train_letters(
+        replace(RECIPE, projector_rate=1e-2, said_weight=5.0), namer, projector, EMBEDDINGS, LETTERS, ["tea"], tmp_path
+    )
     assert error() < 0.8 * before

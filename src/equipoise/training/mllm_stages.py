@@ -18,9 +18,9 @@ from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
 from equipoise.training.causal_lm import load_base
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.reference_letters import LettersTrainingConfig, letter_embeddings, train_letters
+from equipoise.training.reference_letters import LettersTrainingConfig, train_letters
 from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent, train_mllm
-from equipoise.training.reference_projector import ProjectorTrainingConfig, train_projector
+from equipoise.training.reference_projector import ProjectorTrainingConfig, patch_words, train_projector
 from equipoise.training.reference_tower import PatchNamer, TowerTrainingConfig, train_tower
 
 ROWS: Final = "rows.jsonl"
@@ -45,9 +45,6 @@ READING: Final = MllmTrainingConfig(
     seed=1,
 )
 """The last stage: most pictures show a word, and the tower names the letters of further pictures in every step."""
-
-STAGES: Final = ("tower", "projector", "mllm", "letters", "reading")
-"""Fields of `MllmStagesConfig` in the order in which they are trained."""
 
 Stage = Callable[[str], Progress | None]
 """Called with the name of a stage before it starts; returns what is called after its steps."""
@@ -138,7 +135,8 @@ def train(
         config.letters,
         namer,
         projector,
-        letter_embeddings(begun.model.get_input_embeddings().weight.detach(), tokenizer),
+        begun.model.get_input_embeddings().weight.detach(),
+        patch_words(tokenizer)[2:4],
         words,
         out / "letters",
         origin=folder_hash(start),
@@ -162,9 +160,9 @@ def train(
     )
     folder = out / "model"
     save_parts(student.peft, student.processor, folder)
-    recipe: dict[str, Any] = {"base": base.name}
-    recipe |= {name: asdict(getattr(config, name)) for name in STAGES}
-    write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
+    write_json(
+        folder / "recipe.json", asdict(config) | {"base": base.name, "rows": len(rows), "torch": torch.__version__}
+    )
     return folder
 
 

@@ -13,7 +13,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from equipoise.reference.mllm.scenes import DrawnScene, sample_lettered_scene
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop
-from equipoise.training.reference_projector import centred_labels, patch_words
+from equipoise.training.reference_projector import centred_labels, patch_embeddings
 from equipoise.training.reference_tower import (
     PatchNamer,
     label_batch,
@@ -62,7 +61,8 @@ def train_letters(
     recipe: LettersTrainingConfig,
     namer: PatchNamer,
     projector: nn.Module,
-    letters: Tensor,
+    embeddings: Tensor,
+    letters: Sequence[Sequence[int | None]],
     words: Sequence[str],
     out: Path,
     *,
@@ -76,8 +76,8 @@ def train_letters(
         recipe: how.
         namer: the tower with heads, in float32.
         projector: of the tower's states, in float32.
-        letters: `2 x 27 x width`, what the projector has to say of each class of letters in the left and in the right
-            half of a patch; zeros for none.
+        embeddings: `V x width`, the language model's input embeddings.
+        letters: tokens of the letters in the left and in the right half of a patch; see `patch_words`.
         words: that are drawn.
         out: folder for the checkpoint and the trace.
         origin: names what tower and projector were before; a checkpoint of another origin is refused.
@@ -88,6 +88,8 @@ def train_letters(
         UsageError: `out` holds a checkpoint of another recipe or origin.
         OutputError: the folder cannot be written.
     """
+    embeddings = embeddings.float()
+    unit = embeddings.var().item()
     before = copy.deepcopy(nn.ModuleDict({"tower": namer.tower, "projector": projector})).eval().requires_grad_(False)
     namer.train().requires_grad_(True)
     optimisers = muon_and_adamw(namer, recipe.learning_rate, 0.0)
@@ -107,8 +109,8 @@ def train_letters(
         bare = (covered[..., 2:] == 0).all(dim=-1)
         kept = (says.float() - earlier.float())[bare].square().mean() / earlier.float()[bare].var()
         centred = (labels[..., 2:] > 0).any(dim=-1)
-        wanted = letters[0][labels[..., 2]] + letters[1][labels[..., 3]]
-        spelled = (says.float() - wanted)[centred].square().mean() / letters[:, 1:].var()
+        wanted = patch_embeddings(labels[..., 2:], letters, embeddings, nothing=0)
+        spelled = (says.float() - wanted)[centred].square().mean() / unit
         losses = patch_losses(logits, labels)
         weighted = recipe.kept_weight * kept + recipe.said_weight * spelled
         (torch.stack(list(losses.values())).sum() + weighted).backward()
@@ -124,19 +126,6 @@ def train_letters(
     full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
     TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     namer.eval()
-
-
-def letter_embeddings(embeddings: Tensor, tokenizer: Any) -> Tensor:
-    """`2 x 27 x width`: nothing, then the embedding of each letter, for either half of a patch, in float32.
-
-    Args:
-        embeddings: `V x width`, the language model's input embeddings.
-        tokenizer: of the language model.
-    """
-    nothing = torch.zeros_like(embeddings[0])
-    halves = patch_words(tokenizer)[2:4]
-    tables = [torch.stack([nothing if token is None else embeddings[token] for token in half]) for half in halves]
-    return torch.stack(tables).float()
 
 
 def _scene(recipe: LettersTrainingConfig, words: Sequence[str], step: int, row: int) -> DrawnScene:
