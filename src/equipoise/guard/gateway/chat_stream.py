@@ -18,8 +18,9 @@ from equipoise.guard.gateway.errors import RequestProblem, unrecorded
 from equipoise.guard.gateway.reply_forms import as_stream
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event, is_event_stream
-from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
 from equipoise.guard.gateway.streaming.stream_response import StartedStream, StartedStreamResponse
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 
 
 class ChatStream:

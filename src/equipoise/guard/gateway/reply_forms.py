@@ -18,7 +18,7 @@ from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.dialects import WORDLESS
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, UpstreamError, chunks, event
-from equipoise.guard.gateway.streaming.guarded_stream import frame_of
+from equipoise.guard.gateway.streaming.stream_stats import frame_of
 from equipoise.guard.gateway.upstream import parsed, problem_of
 
 _EVENTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")

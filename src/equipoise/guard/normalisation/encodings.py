@@ -79,8 +79,9 @@ def decoded(text: str) -> str:
     """A text with its encoded stretches decoded, where they give text."""
     if len(text) > LARGEST:
         return text
-    for pattern, decode in _DECODERS:
-        text = pattern.sub(_replacing(decode), text)
+    for pattern, decode, needs in _DECODERS:
+        if not needs or any(sign in text for sign in needs):
+            text = pattern.sub(_replacing(decode), text)
     return text
 
 
@@ -229,7 +230,9 @@ def _binary_text(run: str) -> str | None:
 
 def _decimal_text(run: str) -> str | None:
     codes = [int(code) for code in re.findall(r"\d+", run)]
-    octal = [int(code, 8) for code in re.findall(r"\d+", run)] if re.search("[89]", run) is None else []
+    # Written anew, as `\d` and `int` know the digits of all scripts.
+    numerals = list(map(str, codes))
+    octal = [int(numeral, 8) for numeral in numerals] if set("89").isdisjoint("".join(numerals)) else []
     for numbers in (codes, octal):
         text = _ascii(bytes(numbers)) if numbers and max(numbers) < 256 else None
         # Any list of numbers below 256 gives letters; only words are taken for text.
@@ -270,23 +273,26 @@ def _braille_text(run: str) -> str | None:
     return run.translate({**cells, 0x2800: " "})
 
 
-_DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None]], ...]] = (
-    (_PERCENT, unquote),
-    (_BACKSLASH, _escaped_text),
-    (_NAMES, _named_text),
-    (_STYLE, _style_text),
-    (_DUMP, _dump_text),
-    (_BINARY, _binary_text),
-    (_HEX, _hex_text),
-    (_DECIMAL, _decimal_text),
-    (_PLACES, _places_text),
-    (_QUOTED, _quoted_text),
-    (_WORDS, _words_text),
-    (_GROUPS, _grouped_text),
-    (_BASE32, _base32_text),
-    (_BASE64, _base64_text),
-    (_MORSE, _morse_text),
-    (_BRAILLE, _braille_text),
-    (_SPELLED, _spelled_text),
+_DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None], tuple[str, ...]], ...]] = (
+    (_PERCENT, unquote, ("%",)),
+    (_BACKSLASH, _escaped_text, ("\\", "U+")),
+    (_NAMES, _named_text, ("\\N",)),
+    (_STYLE, _style_text, ("\\",)),
+    (_DUMP, _dump_text, ()),
+    (_BINARY, _binary_text, ("0", "1")),
+    (_HEX, _hex_text, ()),
+    (_DECIMAL, _decimal_text, ()),
+    (_PLACES, _places_text, ()),
+    (_QUOTED, _quoted_text, ("=",)),
+    (_WORDS, _words_text, ()),
+    (_GROUPS, _grouped_text, ()),
+    (_BASE32, _base32_text, ()),
+    (_BASE64, _base64_text, ()),
+    (_MORSE, _morse_text, ()),
+    (_BRAILLE, _braille_text, ()),
+    (_SPELLED, _spelled_text, ()),
 )
-"""In this order: digits are looked at as binary before hex, and as hex before base64."""
+"""Patterns, what they decode to, and signs of which a text must have one; without any it is always looked at.
+
+In this order: digits are looked at as binary before hex, and as hex before base64.
+"""

@@ -7,6 +7,7 @@ typography, only its end is looked at (`ordinary`). Every other text is read fro
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from equipoise.guard.growing_store import GrowingStore
@@ -115,9 +116,15 @@ def reread_characters(text: str) -> int:
     return len(text) if known.is_reread and known.text == text else 0
 
 
+@lru_cache(maxsize=256)
+def _short(text: str) -> GrowingText:
+    """A short text; each check of a stream asks for its question again."""
+    return GrowingText(text)
+
+
 def _read(text: str) -> GrowingText:
     if len(text) < SHORT:
-        return GrowingText(text)
+        return _short(text)
     known = _TEXTS.take(text)
     if known is None:
         known = GrowingText(text)

@@ -110,6 +110,8 @@ def with_letters(text: str, *, dense: bool) -> str:
 
 def _mixes(token: str) -> bool:
     core = token.strip(_EDGES + "(!")
+    if core.isalpha():
+        return False
     letters = sum(character.isalpha() for character in core)
     signs = sum(character in LETTERS for character in core)
     # `5kg` and `60fps` have their digits before all letters, `mp3` and `PS5` behind them.

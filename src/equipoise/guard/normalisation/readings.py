@@ -73,9 +73,12 @@ def readings(text: str) -> tuple[Reading, ...]:
     if not several and marks >= max(FEW, MARKED * len(words)) and hidden:
         # The words are the same, but so many marks between them hide them from a detector. Vietnamese has as many.
         several.append(Reading("typography", plain))
-    inner = text
+    inner, plains = text, {text: plain}
     for _ in range(DEPTH):
-        outer, inner = inner, deciphered(_plain(decoded(inner))[0])
+        outer, revealed = inner, decoded(inner)
+        if revealed not in plains:
+            plains[revealed] = _plain(revealed)[0]
+        inner = deciphered(plains[revealed])
         if outer == inner:
             break
     add("decoded", inner)

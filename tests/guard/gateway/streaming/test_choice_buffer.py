@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.choice_buffer import GROWTH, ChoiceBuffer
-from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.pipeline import allow
 from equipoise.guard.policy import StreamPolicy
 
@@ -53,10 +54,12 @@ class Upstream:
         words: of the reply.
         reread: what the checks read again, one after the other, as shares of the text in sixteenths.
         stopped: a text with it is refused.
+        pauses: whether the gateway may act before the next word is there, one word after the other.
     """
 
-    def __init__(self, words: list[str], reread: list[int], stopped: str) -> None:
+    def __init__(self, words: list[str], reread: list[int], stopped: str, pauses: list[bool]) -> None:
         self.words, self.stopped = words, stopped
+        self._pauses = itertools.cycle(pauses)
         self._reread = itertools.cycle(reread)
         self.allowed = ""
         """The longest text that a check has passed."""
@@ -71,17 +74,20 @@ class Upstream:
     async def chunks(self) -> AsyncIterator[dict[str, object]]:
         for word in [*self.words, None]:
             delta = {} if word is None else {"content": word}
+            if next(self._pauses):
+                await asyncio.sleep(0)
             yield {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if word is None else None}]}
 
     async def sent(self, hold: int, every: int) -> AsyncIterator[str]:
         """All that was sent, after each event."""
         stream = GuardedStream(self.review, StreamPolicy(mode="holdback", hold=hold, every=every), StreamStats(), allow)
         sent = ""
-        async for event in stream.run(self.chunks(), self._stop):
-            if b"[DONE]" not in event:
-                (choice,) = json.loads(event.removeprefix(b"data: "))["choices"]
-                sent += choice["delta"].get("content") or ""
-                yield sent
+        async for part in stream.run(self.chunks(), self._stop):
+            for event in part.split(b"\n\n")[:-1]:
+                if b"[DONE]" not in event:
+                    (choice,) = json.loads(event.removeprefix(b"data: "))["choices"]
+                    sent += choice["delta"].get("content") or ""
+            yield sent
 
     async def _stop(self) -> None:
         return
@@ -94,13 +100,14 @@ class Upstream:
     st.integers(1, 60),
     st.integers(1, 40),
     st.sampled_from(["xx", "bb", "c. a"]),
+    st.lists(st.booleans(), min_size=1, max_size=8),
 )
-@example(["a " * 20] * 60 + ["xx"], [GROWTH], 10, 10, "xx")
+@example(["a " * 20] * 60 + ["xx"], [GROWTH], 10, 10, "xx", [True])
 def test_no_character_leaves_that_no_check_has_passed(
-    words: list[str], reread: list[int], hold: int, every: int, stopped: str
+    words: list[str], reread: list[int], hold: int, every: int, stopped: str, pauses: list[bool]
 ) -> None:
     async def run() -> None:
-        upstream, text, sent = Upstream(words, reread, stopped), "".join(words), ""
+        upstream, text, sent = Upstream(words, reread, stopped, pauses), "".join(words), ""
         async for sent in upstream.sent(hold, every):
             assert upstream.allowed.startswith(sent)
             assert sent == "" or upstream.allowed == text or len(sent) <= len(upstream.allowed) - hold

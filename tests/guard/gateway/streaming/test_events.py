@@ -13,7 +13,8 @@ import pytest
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import chunks
-from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.pipeline import allow
 from equipoise.guard.policy import StreamPolicy
 
@@ -36,9 +37,9 @@ def sent(data: bytes, kind: str = "text/event-stream") -> list[dict[str, Any]]:
         guarded = GuardedStream(review, StreamPolicy(), StreamStats(), allow)
         return [part async for part in guarded.run(chunks(response), response.aclose)]
 
-    *documents, done = asyncio.run(go())
+    *parts, done = asyncio.run(go())
     assert done == b"data: [DONE]\n\n"
-    return [json.loads(document[6:]) for document in documents if document.startswith(b"data: ")]
+    return [json.loads(event[6:]) for event in b"".join(parts).split(b"\n\n") if event.startswith(b"data: ")]
 
 
 def chunk(content: str | None, finish: str | None) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.gateway.streaming.guarded_stream import GATHERED, GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GATHERED, GuardedStream
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.pipeline import allow
 from equipoise.guard.policy import StreamPolicy
 
@@ -49,15 +50,36 @@ def guarded(review: Reviewer, upstream: AsyncIterator[dict[str, Any] | None]) ->
 
 async def test_what_is_there_already_is_judged_together_up_to_a_limit() -> None:
     async def upstream() -> AsyncIterator[dict[str, Any]]:
-        for _ in range(40):
+        for _ in range(2 * GATHERED + 40):
             yield words("word ")
         yield words("", finish="stop")
 
     review = Reviewer()
-    async for _ in guarded(review, upstream()):
-        pass
-    lengths = [len(text) for text in review.shown]
-    assert lengths == [EVERY, *(EVERY + number * EVERY * GATHERED for number in (1, 2, 3, 4)), 200]
+    parts = [part async for part in guarded(review, upstream())]
+    assert [len(text) for text in review.shown] == [5 * GATHERED, 10 * GATHERED, 10 * GATHERED + 200]
+    # What a check allows leaves as one piece.
+    assert len(parts) == len(review.shown) + 1
+
+
+@pytest.mark.parametrize("mode", ["holdback", "buffer"])
+async def test_a_part_that_nobody_can_check_counts_though_it_comes_with_the_end(
+    mode: Literal["holdback", "buffer"],
+) -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        yield words("word ")
+        yield {"choices": [{"index": 0, "delta": {"content": [{"type": "hologram", "data": "x"}]}}]}
+        yield words("", finish="stop")
+
+    def uncheckable(text: str) -> GuardDecision:
+        return GuardDecision("refuse", "Unchecked.", None, "words", "unknown")
+
+    async def stop() -> None:
+        return
+
+    stream = GuardedStream(Reviewer(), StreamPolicy(mode=mode), StreamStats(), uncheckable)
+    sent = b"".join([part async for part in stream.run(upstream(), stop)])
+    assert b"Unchecked." in sent
+    assert b"hologram" not in sent
 
 
 async def test_what_comes_slowly_is_judged_whenever_a_check_is_due() -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import LONGEST, chunks
-from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.pipeline import allow, fail_mode_decision
 from equipoise.guard.policy import Policy, Rail, StreamPolicy
 
@@ -33,6 +34,8 @@ class Bytes(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for part in self.parts:
+            # The gateway acts before the next part is there.
+            await asyncio.sleep(0)
             yield part
         if self.error is not None:
             raise self.error
@@ -220,6 +223,7 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
 
         async def upstream() -> AsyncIterator[dict[str, Any]]:
             for document in stream(words):
+                await asyncio.sleep(0)
                 yield document
 
         async def stop() -> None:
@@ -228,10 +232,10 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
         left = 0
         guarded = GuardedStream(review, StreamPolicy(mode="holdback", hold=hold, every=every), StreamStats(), allow)
         async for part in guarded.run(upstream(), stop):
-            if b"[DONE]" in part:
-                continue
-            (choice,) = json.loads(part.removeprefix(b"data: "))["choices"]
-            left += len(choice["delta"].get("content") or "")
+            for event in part.split(b"\n\n")[:-1]:
+                if b"[DONE]" not in event:
+                    (choice,) = json.loads(event.removeprefix(b"data: "))["choices"]
+                    left += len(choice["delta"].get("content") or "")
             judged = max(map(len, reviewed), default=0)
             assert left == 0 or left <= judged - hold or judged == len("".join(words))
 

@@ -236,9 +236,9 @@ async def _translated(
 ) -> AsyncGenerator[bytes, None]:
     try:
         async for part in parts:
-            for event in _events(part.encode() if isinstance(part, str) else bytes(part)):
-                for translated in _translate(event, translator):
-                    yield translated
+            events = _events(part.encode() if isinstance(part, str) else bytes(part))
+            if translated := b"".join(piece for event in events for piece in _translate(event, translator)):
+                yield translated
     finally:
         if isinstance(parts, AsyncGenerator):
             # The inner generator holds the upstream's connection and the request's entry in the record. Without this

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from equipoise.guard.decision import CheckFailure, GuardDecision
+from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
 from equipoise.guard.gateway.dialects import is_frame
-from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
+from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event
-from equipoise.guard.gateway.streaming.read_ahead import ReadAhead
+from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
+from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.gateway.upstream_errors import ReportedError
 from equipoise.guard.policy import AnswerPolicy, StreamPolicy
 
 DRAIN: Final = 2.0
 """Seconds that a stream is read on after a block, for the usage that the client asked for."""
-GATHERED: Final = 4
-"""Checks that one may stand for, where more text is always waiting: then it comes, so that text goes on leaving."""
+GATHERED: Final = MOST
+"""Chunks that are taken at most before a check, where the next one is always there: so text goes on leaving."""
 
 
 class Review(Protocol):
@@ -41,50 +42,6 @@ class Review(Protocol):
 
 class WithheldError(Exception):
     """A choice could not be checked, and its rail fails closed: the stream ends with an error."""
-
-
-@dataclass
-class StreamStats:
-    """What happened in a stream, for receipts, the record and metrics."""
-
-    choices: dict[int, ChoiceBuffer] = field(default_factory=dict)
-    """The buffer of each choice by its index."""
-    decisions: dict[int, GuardDecision] = field(default_factory=dict)
-    """The last decision about each choice."""
-    leaked: int = 0
-    """Characters sent although a check flagged the text with them; 0 unless the mode is `observe`."""
-    first_text_received: float | None = None
-    """When the first text came, on the monotonic clock."""
-    first_text_sent: float | None = None
-    """When the first text was sent."""
-    problem: str | None = None
-    """What was wrong with the upstream's stream."""
-    reported: ReportedError | None = None
-    """The error that the upstream reported in its stream, if it did."""
-    error: dict[str, Any] = field(default_factory=dict)
-    """The error object that ended a broken stream; empty if none did."""
-    usage: Any = None
-    """The last token counts of the upstream."""
-    failure: CheckFailure | None = None
-    """Why a choice could not be checked, if that ended the stream."""
-    frame: dict[str, Any] = field(default_factory=dict)
-    """Fields that all chunks of the upstream share, such as id and model."""
-
-    def ending(self) -> RequestProblem | None:
-        """The error that ended the stream; None if it is complete."""
-        if self.failure is not None:
-            return unchecked_problem(self.failure, "reply")
-        if not self.error:
-            return None
-        status = (self.reported.status if self.reported is not None else None) or 502
-        error, headers = self.error, self.reported.headers if self.reported is not None else {}
-        return RequestProblem(status, error["message"], error["code"], headers, error["param"], error["type"])
-
-    def unsent_problem(self) -> RequestProblem | None:
-        """The error that ended the stream before anything was sent, if it has a status: clients retry by that."""
-        has_status = self.failure is not None or (self.reported is not None and self.reported.status is not None)
-        started = any(choice.started for choice in self.choices.values())
-        return self.ending() if has_status and not started else None
 
 
 @dataclass
@@ -128,14 +85,23 @@ class GuardedStream:
         """
         try:
             async with ReadAhead(upstream) as ahead:
+                gathered = 0
                 async for chunk in ahead:
                     if chunk is FINISHED:
                         self._finished = True
                         break
                     if chunk is None:
                         yield KEEPALIVE
-                    for part in await self._step(chunk, gather=ahead.waiting):
-                        yield part
+                    else:
+                        self._take(chunk)
+                    # What is there already is judged and sent at once: under load a check waits its turn for seconds,
+                    # and the text of all that has come meanwhile costs no more than that of the first chunk.
+                    gathered += 1
+                    if ahead.waiting and gathered < GATHERED:
+                        continue
+                    gathered = 0
+                    if events := await self._advance_all():
+                        yield b"".join(events)
                     # The upstream need not compute what nobody will be sent.
                     if (
                         self.stats.choices
@@ -173,8 +139,8 @@ class GuardedStream:
         if self.stats.problem is None and ((unfinished and not self._finished) or not self.stats.choices):
             self.stats.problem = "the upstream ended in the middle of its reply"
         for buffer in self.stats.choices.values():
-            for part in self._with_head(await self._end(buffer)):
-                yield part
+            if events := self._with_head(await self._end(buffer)):
+                yield b"".join(events)
         if self.stats.problem is not None:
             self.stats.error = await self._problem(self.stats.problem)
             yield event({"error": self.stats.error})
@@ -213,20 +179,12 @@ class GuardedStream:
                         if not chunk.get("choices"):
                             break
 
-    async def _step(self, chunk: dict[str, Any] | None, *, gather: bool) -> list[bytes]:
-        """The events to send after one chunk of the upstream, or after a comment.
-
-        Args:
-            chunk: None for a comment.
-            gather: whether more has come already, so that a check may wait for it.
-        """
-        if chunk is not None:
-            self._take(chunk)
+    async def _advance_all(self) -> list[bytes]:
+        """The events to send after some chunks of the upstream, or after a comment."""
         events: list[bytes] = []
-        # All choices: a check that waited for more may be due although the next chunk was another choice's.
         for buffer in self.stats.choices.values():
             if not buffer.ended:
-                events += await self._advance(buffer, gather=gather)
+                events += await self._advance(buffer)
         return self._with_head(events)
 
     def _take(self, chunk: dict[str, Any]) -> None:
@@ -246,7 +204,7 @@ class GuardedStream:
             # Usage and the like are sent after all choices have been released.
             (self._tail if beside or self.stats.choices else self._head).append(chunk)
             return
-        self.stats.frame = frame_of(chunk)
+        self.stats.framed = chunk
         for choice in choices:
             if choice is None:
                 continue
@@ -276,17 +234,17 @@ class GuardedStream:
 
     def _take_frame(self, chunk: dict[str, Any], beside: dict[str, Any]) -> None:
         """Take a chunk without a choice: Azure's first one, token counts, or words that every choice is judged with."""
-        self.stats.frame = self.stats.frame or frame_of(chunk)
+        if not self.stats.frame:
+            self.stats.framed = chunk
         for name, value in beside.items():
             self._beside[name] = value
         for buffer in self.stats.choices.values():
             if not buffer.ended:
                 buffer.add_beside(beside)
 
-    async def _advance(self, buffer: ChoiceBuffer, *, gather: bool) -> list[bytes]:
+    async def _advance(self, buffer: ChoiceBuffer) -> list[bytes]:
         """The events of a choice that may be sent now, after a check if one is due."""
-        # The first check waits for nothing: until it is done, the client sees no text at all.
-        due = buffer.due(self.settings.every * (GATHERED if gather and buffer.judged else 1))
+        due = buffer.due(self.settings.every)
         if self.settings.mode == "off":
             return self._release(buffer, buffer.release(final=True))
         if self.settings.mode == "observe":
@@ -296,18 +254,24 @@ class GuardedStream:
             if due:
                 await self._judge(buffer, final=False)
             return parts
-        # A part that nobody can check (a picture, sound) decides at once; more text would not change that.
-        if (
-            not self.uncheckable_kinds.isdisjoint(buffer.kinds.values())
-            and (decision := self.uncheckable(buffer.text)).changed
-        ):
-            return self._replace(buffer, decision)
+        if (unchecked := self._uncheckable(buffer)) is not None:
+            return self._replace(buffer, unchecked)
         # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
         if self.settings.mode == "holdback" and due and not buffer.finished:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
                 return self._replace(buffer, decision)
         return self._release(buffer, buffer.release(final=False)) if self.settings.mode == "holdback" else []
+
+    def _uncheckable(self, buffer: ChoiceBuffer) -> GuardDecision | None:
+        """The decision about a choice with a part that nobody can check (a picture, sound), if it changes the choice.
+
+        It is due at once, since more text would not change it.
+        """
+        if self.uncheckable_kinds.isdisjoint(buffer.kinds.values()):
+            return None
+        decision = self.uncheckable(buffer.text)
+        return decision if decision.changed else None
 
     async def _judge(self, buffer: ChoiceBuffer, *, final: bool) -> GuardDecision:
         """Check the text of a choice, and mark in its buffer what is allowed.
@@ -334,11 +298,15 @@ class GuardedStream:
         if buffer.ended:
             return []
         buffer.ended = True
-        if self.settings.mode == "off":
-            return []
+        if self.settings.mode in ("off", "observe"):
+            parts = self._release(buffer, buffer.release(final=True))
+            if self.settings.mode == "observe":
+                await self._judge(buffer, final=True)
+            return parts
+        # The part may have come with the end.
+        if (unchecked := self._uncheckable(buffer)) is not None:
+            return self._replace(buffer, unchecked)
         decision = await self._judge(buffer, final=True)
-        if self.settings.mode == "observe":
-            return []
         if decision.changed:
             return self._replace(buffer, decision)
         return self._release(buffer, buffer.release(final=True))
@@ -384,8 +352,3 @@ class GuardedStream:
     def _piece(self, buffer: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": buffer.index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**self.stats.frame, "choices": [choice]})
-
-
-def frame_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a chunk that all chunks of a stream share."""
-    return {name: value for name, value in chunk.items() if is_frame(name, value) and name not in ("choices", "usage")}

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from equipoise.guard.gateway.streaming.events import UpstreamError
 
-MOST: Final = 64
+MOST: Final = 128
 """Chunks that are read and not taken yet; then the upstream waits."""
 
 

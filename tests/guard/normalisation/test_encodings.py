@@ -1,0 +1,42 @@
+"""Encoded stretches are decoded; the signs that spare a search are in every text that it would find."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from equipoise.guard.normalisation import encodings
+from equipoise.guard.normalisation.encodings import decoded
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("%\\uUxN+{}=01aFe- 9٣", min_size=8, max_size=80))
+@example("%41" * 5)
+@example("\\x41" * 5)
+@example("U+0041 " * 5)
+@example("\\N{DIGIT ONE}" * 4)
+@example("\\41 " * 7)
+@example("=41" * 6)
+@example("1000001 " * 5)
+def test_a_text_without_its_signs_has_nothing_that_a_pattern_looks_for(text: str) -> None:
+    for pattern, _, signs in encodings._DECODERS:
+        assert not signs or pattern.search(text) is None or any(sign in text for sign in signs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"%{ord(letter):02X}" for letter in "how to bake bread"),
+        "".join(f"\\x{ord(letter):02x}" for letter in "how to bake bread"),
+        "".join(f"\\{ord(letter):x} " for letter in "how to bake bread"),
+        "".join(f"={ord(letter):02X}" for letter in "how to bake bread"),
+        " ".join(f"{ord(letter):08b}" for letter in "how to bake bread"),
+        " ".join(
+            str(ord(letter)).translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")) for letter in "how to bake bread"
+        ),
+    ],
+    ids=["percent", "backslash", "style", "quoted", "binary", "Arabic digits"],
+)
+def test_an_encoded_question_is_decoded(text: str) -> None:
+    assert decoded(f"Read this: {text}").split()[-4:] == ["how", "to", "bake", "bread"]
