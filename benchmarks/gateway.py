@@ -255,6 +255,7 @@ OTHERS = {"OPENAI_API_KEY": "x", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTE
 """What the others need to start without keys of their own; nobody's gateway checks keys here."""
 RAILS = "embedded detector beside it"
 """Ends the name of another's gateway whose output rail asks our detector, in a process of its own."""
+FAST_WORKERS = ("--detector", "embedded-fast", "--check-workers", "2")
 OFF = "[output]\nenabled = false\n[pictures]\nread_text = false\n"
 
 
@@ -291,6 +292,7 @@ def servers(arguments: argparse.Namespace, target: str, folder: Path) -> dict[st
         "Equipoise, no rails": lambda at, _: ours(target, folder, at, OFF),
         "Equipoise, no rails, audit record": lambda at, _: ours(target, folder, at, OFF, *record),
         "Equipoise, embedded-fast": lambda at, _: ours(target, folder, at, "", "--detector", "embedded-fast"),
+        "Equipoise, embedded-fast, 2 check workers": lambda at, _: ours(target, folder, at, "", *FAST_WORKERS),
         "Equipoise, embedded detector": lambda at, _: ours(target, folder, at, ""),
     }
     if arguments.litellm:

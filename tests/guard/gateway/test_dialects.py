@@ -369,7 +369,8 @@ async def test_an_empty_finish_reason_is_none(tmp_path: Path, nothing: str, last
             return super().__call__(items)
 
     ends = [] if last is None else [chunk({}, last)]
-    async with gateway(tmp_path, lambda _: pieces(*wire([*parts, *ends])), detector=Asked()) as served:
+    sent = [piece for part in wire([*parts, *ends]) for piece in (part, 0.002)]
+    async with gateway(tmp_path, lambda _: pieces(*sent), detector=Asked()) as served:
         documents = documents_of(await served.chat(stream=True))
         assert content_of(documents) == "".join(words)
         assert "error" not in str(documents)

@@ -38,6 +38,8 @@ class Pieces(httpx.AsyncByteStream):
             if isinstance(piece, float):
                 await asyncio.sleep(piece)
             else:
+                # What comes in one piece is judged at once; between two the gateway can act.
+                await asyncio.sleep(0)
                 yield piece
 
     async def aclose(self) -> None:

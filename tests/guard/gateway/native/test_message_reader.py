@@ -212,7 +212,10 @@ async def test_a_block_that_is_open_ends_before_a_refusal(tmp_path: Path) -> Non
     harm = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": HARM}}
     sent[at + 1 : at + 1] = [*deltas, harm]
     policy = POLICY.model_copy(update={"stream": StreamPolicy(hold=40, every=40)})
-    async with gateway(tmp_path, lambda _: pieces(*wire(sent)), policy=policy) as served:
+    # The harm comes once the beginning has been checked and sent.
+    parts: list[bytes | float] = list(wire(sent))
+    parts.insert(sent.index(harm), 0.3)
+    async with gateway(tmp_path, lambda _: pieces(*parts), policy=policy) as served:
         received = read((await ask(served, stream=True)).text)
         open_blocks: list[int] = []
         for event in received:
