@@ -100,7 +100,23 @@ def growing_readings(text: str) -> tuple[Reading, ...]:
     Args:
         text: a reply or a request.
     """
-    return _read(text).result
+    if len(text) < SHORT:
+        return _short_readings(text)
+    known = _TEXTS.take(text)
+    if known is None:
+        known = GrowingText(text)
+    elif known.text != text:
+        known.grow(text)
+    # Before `put`: after it another thread may take what is known, and let it grow.
+    result = known.result
+    _TEXTS.put(known)
+    return result
+
+
+@lru_cache(maxsize=256)
+def _short_readings(text: str) -> tuple[Reading, ...]:
+    """Those of a short text; each check of a stream asks for its question's again."""
+    return readings(text)
 
 
 def reread_characters(text: str) -> int:
@@ -112,23 +128,6 @@ def reread_characters(text: str) -> int:
     known = _TEXTS.take(text) if len(text) >= SHORT else None
     if known is None:
         return 0
+    count = len(text) if known.is_reread and known.text == text else 0
     _TEXTS.put(known)
-    return len(text) if known.is_reread and known.text == text else 0
-
-
-@lru_cache(maxsize=256)
-def _short(text: str) -> GrowingText:
-    """A short text; each check of a stream asks for its question again."""
-    return GrowingText(text)
-
-
-def _read(text: str) -> GrowingText:
-    if len(text) < SHORT:
-        return _short(text)
-    known = _TEXTS.take(text)
-    if known is None:
-        known = GrowingText(text)
-    elif known.text != text:
-        known.grow(text)
-    _TEXTS.put(known)
-    return known
+    return count

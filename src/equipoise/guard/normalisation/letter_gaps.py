@@ -28,6 +28,14 @@ LONG_SHARE: Final = 0.3
 """Share of a text's letters in long words, from which on words stand together; English has 0.05, German 0.2."""
 SURE: Final = 0.85
 """The same for words without spaces, which a long name in a program may also be."""
+MARKED: Final = 8
+"""Letters to a word, up to which gaps end words; English has five."""
+_WITHIN: Final = ("'", "\u2019", "-")
+"""Signs within a word."""
+_OPENING: Final = ("(", "[", "{")
+"""Signs before a word."""
+_PROSE: Final = ".,;:!?'\u2019\"()[]{}-"
+"""Signs of ordinary text; without them a detector reads words less well. Others only set words apart."""
 SIGNS: Final = 3
 """Equal signs between letters, from which on they may hide something."""
 DENSE: Final = 0.12
@@ -65,11 +73,28 @@ def _word(match: re.Match[str]) -> str:
     gaps = Counter(parts[1::2])
     common = gaps.most_common(1)[0][0]
     # The most frequent gap separates letters, every other one words: `h o w   t o`.
-    words = "".join(part if number % 2 == 0 else "" if part == common else " " for number, part in enumerate(parts))
-    words = re.sub(r"[A-Za-z]{3,}", lambda part: part[0] if is_word(part[0]) else segmented(part[0]), words)
+    words = "".join(part if number % 2 == 0 else _between(part, common) for number, part in enumerate(parts))
+    # Where gaps end words, a long one is one that the vocabulary lacks.
+    if gaps.total() >= MARKED * (1 + sum(number for gap, number in gaps.items() if _ends_word(gap, common))):
+        words = re.sub(r"[A-Za-z]{3,}", lambda part: part[0] if is_word(part[0]) else segmented(part[0]), words)
     if "," in common and len(words) < LIST:
         return run
     return words if known_share(words_of(words)) >= LEAST else run
+
+
+def _ends_word(gap: str, common: str) -> bool:
+    """Whether a gap is wider than one between two letters of a word, or than two around a sign."""
+    return gap != common and (gap.isspace() or any(map(str.isspace, gap.replace(common, "", 2))))
+
+
+def _between(gap: str, common: str) -> str:
+    """What stands between two letters whose gap is `gap`, where `common` only sets letters apart: `t i m e ,  w e`."""
+    if gap == common:
+        return ""
+    signs = "".join(sign for sign in gap.replace(common.strip(), "") if sign in _PROSE)
+    if signs in _WITHIN:
+        return signs
+    return f" {signs}" if signs[:1] in _OPENING else f"{signs} "
 
 
 def _without_signs(text: str) -> tuple[str, int]:
