@@ -4,8 +4,9 @@
 
 Each case is a process of its own: it imports the libraries, loads the model and the guard in bfloat16, lets the model
 answer, and has a harmful reply rewritten. Memory is what it holds at its worst moment (`ru_maxrss`), which counts
-the libraries' own files and those pages of the weight files that were read. `generate` is the time of three replies,
-the quicker of two runs.
+the libraries' own files and those pages of the weight files that were read. These pages are shared between processes,
+and the system takes them back when memory is scarce; what is the process's own (`RssAnon`) is counted at the end.
+`generate` is the time of three replies, the quicker of two runs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+def own() -> int:
+    """MB of this process now that are no pages of files."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
+
+
 def one(name: str, share: bool) -> dict[str, Any]:
     """One case, in this process."""
     import peft  # noqa: F401
@@ -61,7 +68,8 @@ def one(name: str, share: bool) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     question, reply = HARMFUL
     rewritten = guarded.apply([Exchange(Prompt.ask(question), reply, "stop", name)])[0]
-    return case | {"most": resident(), "generate": round(min(seconds), 2), "rewritten": rewritten.reply != reply}
+    case |= {"most": resident(), "own": own(), "generate": round(min(seconds), 2)}
+    return case | {"rewritten": rewritten.reply != reply}
 
 
 def main() -> None:
@@ -90,14 +98,14 @@ def render(cases: list[dict[str, Any]]) -> None:
     """The table of the page."""
     lines = [
         "| model, with detector and detoxifier `reference` | libraries alone | all loaded | at its worst moment | "
-        "three replies |",
-        "|---|---|---|---|---|",
+        "without pages of files | three replies |",
+        "|---|---|---|---|---|---|",
     ]
     for case in cases:
         name = case["model"] + (", shared base" if case["shared"] else "")
         lines.append(
             f"| {name} | {case['libraries']:,} MB | {case['loaded']:,} MB | {case['most']:,} MB | "
-            f"{case['generate']:.1f} s |"
+            f"{case['own']:,} MB | {case['generate']:.1f} s |"
         )
     if not all(case["rewritten"] for case in cases):
         lines += ["", "The harmful reply was not rewritten in every case."]
