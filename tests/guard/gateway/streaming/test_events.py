@@ -6,13 +6,16 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.gateway.streaming.events import chunks
+from equipoise.guard.gateway.streaming.events import PIECE, chunks, in_pieces
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
 from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.pipeline import allow
@@ -124,3 +127,12 @@ def test_a_quoted_end_is_the_end() -> None:
 def test_choices_that_are_no_list_are_not_passed_on(choices: Any) -> None:
     (error,) = sent(b"data: " + json.dumps({"id": "a", "choices": choices}).encode() + b"\n\n")
     assert error["error"]["code"] == "upstream"
+
+
+@given(st.lists(st.integers(1, 2 * PIECE), max_size=12))
+def test_pieces_hold_all_events_in_order_and_few_bytes_each(sizes: list[int]) -> None:
+    events = [bytes([number]) * size for number, size in enumerate(sizes)]
+    pieces = list(in_pieces(events))
+    assert b"".join(pieces) == b"".join(events)
+    assert all(len(piece) < PIECE + max(sizes) for piece in pieces)
+    assert all(len(first) + len(second) >= PIECE for first, second in pairwise(pieces))

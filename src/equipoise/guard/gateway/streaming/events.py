@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ KEEPALIVE: Final = b": keepalive\n\n"
 """A comment, which clients ignore; it keeps proxies and clients from closing a silent connection."""
 FINISHED: Final[dict[str, Any]] = {}
 """Stands for the upstream's `[DONE]`; compared by identity."""
+PIECE: Final = 65_536
+"""Bytes from which on events are written by themselves."""
 LONGEST: Final = 64_000_000
 """Bytes of one line, as of a whole reply: a picture is one line. An upstream that sends more is out of order."""
 
@@ -176,3 +178,17 @@ def _object(kind: str, data: str) -> dict[str, Any] | None:
 def event(document: Mapping[str, Any]) -> bytes:
     """One event; JSON holds no line breaks, so one line is enough."""
     return b"data: " + json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n\n"
+
+
+def in_pieces(events: Iterable[bytes]) -> Iterator[bytes]:
+    """Events that leave at the same time, joined: each piece is one write, and a large one waits for its reader."""
+    piece: list[bytes] = []
+    size = 0
+    for part in events:
+        piece.append(part)
+        size += len(part)
+        if size >= PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)

@@ -14,7 +14,7 @@ from equipoise.guard.gateway.content_parts import beside_choices
 from equipoise.guard.gateway.dialects import is_frame
 from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
-from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event
+from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event, in_pieces
 from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
 from equipoise.guard.gateway.streaming.stream_stats import StreamStats
 from equipoise.guard.gateway.upstream_errors import ReportedError
@@ -100,8 +100,8 @@ class GuardedStream:
                     if ahead.waiting and gathered < GATHERED:
                         continue
                     gathered = 0
-                    if events := await self._advance_all():
-                        yield b"".join(events)
+                    for part in in_pieces(await self._advance_all()):
+                        yield part
                     # The upstream need not compute what nobody will be sent.
                     if (
                         self.stats.choices
@@ -139,8 +139,8 @@ class GuardedStream:
         if self.stats.problem is None and ((unfinished and not self._finished) or not self.stats.choices):
             self.stats.problem = "the upstream ended in the middle of its reply"
         for buffer in self.stats.choices.values():
-            if events := self._with_head(await self._end(buffer)):
-                yield b"".join(events)
+            for part in in_pieces(self._with_head(await self._end(buffer))):
+                yield part
         if self.stats.problem is not None:
             self.stats.error = await self._problem(self.stats.problem)
             yield event({"error": self.stats.error})
