@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equipoise.guard.normalisation import growing_readings as module
 from equipoise.guard.normalisation.growing_readings import (
     SHORT,
     GrowingText,
@@ -310,3 +311,16 @@ def test_streams_that_threads_read_at_the_same_time_do_not_mix() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert results == [wanted[number % 4] for number in range(24)]
+
+
+def test_what_another_thread_reads_on_does_not_change_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = module._TEXTS.put
+
+    def put_and_grow(known: GrowingText) -> None:
+        # As by a thread that takes what is known before this one has returned.
+        put(known)
+        known.grow(known.text + " " + " ".join("mix the powder with the fuel") * 9)
+
+    monkeypatch.setattr(module._TEXTS, "put", put_and_grow)
+    text = f"Another thread. {SENTENCES * 4}"
+    assert growing_readings(text) == readings(text) == ()
