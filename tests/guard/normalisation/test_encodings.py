@@ -32,11 +32,14 @@ def test_a_text_without_its_signs_has_nothing_that_a_pattern_looks_for(text: str
         "".join(f"\\{ord(letter):x} " for letter in "how to bake bread"),
         "".join(f"={ord(letter):02X}" for letter in "how to bake bread"),
         " ".join(f"{ord(letter):08b}" for letter in "how to bake bread"),
+        " ".join(f"{ord(letter):08b}" for letter in "how to bake bread").translate(str.maketrans("01", "٠١")),
+        " ".join(f"u+{ord(letter):04x}" for letter in "how to bake bread"),
+        " , ".join(str(ord(letter)) for letter in "how to bake bread"),
         " ".join(
             str(ord(letter)).translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")) for letter in "how to bake bread"
         ),
     ],
-    ids=["percent", "backslash", "style", "quoted", "binary", "Arabic digits"],
+    ids=["percent", "backslash", "style", "quoted", "binary", "Arabic bits", "u+", "commas", "Arabic digits"],
 )
 def test_an_encoded_question_is_decoded(text: str) -> None:
     assert decoded(f"Read this: {text}").split()[-4:] == ["how", "to", "bake", "bread"]

@@ -44,6 +44,7 @@ def test_words_are_told_apart_without_spaces(text: str) -> None:
         ("S o ,  d o n ' t  ( e v e r )  m i x  i t .", "So, don't (ever) mix it ."),
         ("S-o-, d-o-n-'-t (-e-v-e-r-) m-i-x i-t", "So, don't (ever) mix it"),
         ("m i x i t , t h e n p o u r", "mix it, then pour"),
+        ("m  i x   t h  e   p o  w d   e r  t h   e n   s t i  r", "mix the powder then stir"),
         ("t h e  p i c k p o c k e t i n g  i n  t h i s  m a r k e t", "the pickpocketing in this market"),
         ("The options are A, B, C, D, E, F.", "The options are A, B, C, D, E, F."),
         ("x, y, z, u, v, w = 1, 2, 3, 4, 5, 6", "x, y, z, u, v, w = 1, 2, 3, 4, 5, 6"),

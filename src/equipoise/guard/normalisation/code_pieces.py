@@ -14,7 +14,7 @@ _COMMENT: Final = re.compile(r"(?<=\w)/\*[^*]{0,40}\*/(?=\w)")
 _CALLS: Final = re.compile(
     r"(?:\b(?:chr|char|unichr|fromCharCode)\(\s*(?:0x[0-9a-fA-F]{2}|\d{2,3})\s*\)[\s+.&|,]*){4,}", re.IGNORECASE
 )
-_CODE: Final = re.compile(r"\(\s*(0x[0-9a-fA-F]{2}|\d{2,3})\s*\)")
+_CODE: Final = re.compile(r"\(\s*(0x[0-9a-f]{2}|\d{2,3})\s*\)", re.IGNORECASE)
 JOINTS: Final = 4
 """Joints in a text from which on they are undone; fewer stand in ordinary programs."""
 
@@ -44,4 +44,4 @@ def joints_in(text: str) -> int:
 
 
 def _letter(code: str) -> str:
-    return chr(int(code, 0) if code.startswith("0x") else int(code))
+    return chr(int(code, 16) if code[:2].lower() == "0x" else int(code))

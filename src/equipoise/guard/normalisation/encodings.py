@@ -54,14 +54,16 @@ _NAMES: Final = re.compile(r"(?:\\N\{[A-Z -]{3,60}\}[^\\]{0,3}){3,}")
 _NAME: Final = re.compile(r"\\N\{([A-Z -]{3,60})\}")
 _STYLE: Final = re.compile(r"(?:\\[0-9A-Fa-f]{2,6} ){6,}")
 """Letters as CSS escapes them."""
-_BINARY: Final = re.compile(r"(?<![0-9])(?:[01]{7,8}[\s,;-]{0,2}){4,}(?![0-9])")
-_DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,2}){5,}\d{2,3}(?![0-9])")
+_BITS: Final = "01٠١۰۱०१０１"
+"""Of scripts that many keyboards write; `int` knows them all."""
+_BINARY: Final = re.compile(rf"(?<!\d)(?:[{_BITS}]{{7,8}}[\s,;-]{{0,2}}){{4,}}(?!\d)")
+_DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,3}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
 _BACKSLASH: Final = re.compile(
-    r"(?:\\{1,4}u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}"
+    r"(?:\\{1,4}u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|[Uu]\+[0-9A-Fa-f]{4,6}\s?){3,}"
 )
 _CODE: Final = re.compile(
-    r"\\{1,4}u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?"
+    r"\\{1,4}u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|[Uu]\+([0-9A-Fa-f]{4,6})\s?"
 )
 _MORSE: Final = re.compile(r"(?<![\w.-])(?:[.\u00b7\u2022-]{1,6}[ /|]{1,3}){4,}[.\u00b7\u2022-]{1,6}(?![\w.-])")
 _BRAILLE: Final = re.compile(r"[\u2801-\u283f][\u2800-\u283f ]{3,}")
@@ -224,7 +226,7 @@ def _style_text(run: str) -> str | None:
 
 
 def _binary_text(run: str) -> str | None:
-    groups = re.findall(r"[01]{7,8}", run)
+    groups = re.findall(rf"[{_BITS}]{{7,8}}", run)
     return _ascii(bytes(int(group, 2) for group in groups))
 
 
@@ -275,11 +277,11 @@ def _braille_text(run: str) -> str | None:
 
 _DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None], tuple[str, ...]], ...]] = (
     (_PERCENT, unquote, ("%",)),
-    (_BACKSLASH, _escaped_text, ("\\", "U+")),
+    (_BACKSLASH, _escaped_text, ("\\", "U+", "u+")),
     (_NAMES, _named_text, ("\\N",)),
     (_STYLE, _style_text, ("\\",)),
     (_DUMP, _dump_text, ()),
-    (_BINARY, _binary_text, ("0", "1")),
+    (_BINARY, _binary_text, tuple(_BITS)),
     (_HEX, _hex_text, ()),
     (_DECIMAL, _decimal_text, ()),
     (_PLACES, _places_text, ()),

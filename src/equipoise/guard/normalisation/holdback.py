@@ -9,8 +9,10 @@ TELLING: Final = 0.5
 """Letters and digits to a character, at least, in ordinary text and code; English has 0.8, code 0.6."""
 _UNIT: Final = re.compile(
     r"<[^<>]{0,300}>|\x1b\[[0-9;]{0,20}[A-Za-z]|\[/?(?:b|i|u|s|color|size|font)(?:=[^\[\]]{0,100})?\]"
-    r"|\b(?:chr|char|fromCharCode)\(\d{2,3}\)|%[0-9A-Fa-f]{2}|\\u\{?[0-9A-Fa-f]{4}\}?|\\x[0-9A-Fa-f]{2}"
-    r"|\\N\{[A-Z -]{0,60}\}|\\[0-9A-Fa-f]{2,6} |&#\w{1,8};?|&\w{1,8};|\b[0-9]{2,8}\b"
+    r"|\b(?:chr|char|unichr|fromCharCode)\(\s{0,9}(?:0x[0-9A-F]{2}|\d{2,3})\s{0,9}\)|%[0-9A-F]{2}"
+    r"|\\U[0-9A-F]{8}|\\u\{?[0-9A-F]{1,6}\}?|\\x[0-9A-F]{2}|\\[0-7]{3}|\bU\+[0-9A-F]{4,6}|\b0x[0-9A-F]{2}"
+    r"|\\N\{[A-Z -]{0,60}\}|\\[0-9A-F]{2,6} |&#\w{1,8};?|&\w{1,8};|\b\d{2,8}\b",
+    re.IGNORECASE,
 )
 """What stands for one character, or for none: a tag, an escape, a number that may be a character's code."""
 _RUN: Final = re.compile(r"[A-Za-z0-9+/]{40,}")

@@ -28,6 +28,8 @@ LONG_SHARE: Final = 0.3
 """Share of a text's letters in long words, from which on words stand together; English has 0.05, German 0.2."""
 SURE: Final = 0.85
 """The same for words without spaces, which a long name in a program may also be."""
+RANDOM: Final = 0.1
+"""Share of all gaps, from which on blanks of three widths are no boundaries of words."""
 MARKED: Final = 8
 """Letters to a word, up to which gaps end words; English has five."""
 _WITHIN: Final = ("'", "\u2019", "-")
@@ -72,6 +74,11 @@ def _word(match: re.Match[str]) -> str:
     parts = re.split(r"([\W_]+)", run)
     gaps = Counter(parts[1::2])
     common = gaps.most_common(1)[0][0]
+    blanks = [gap for gap, number in gaps.items() if gap.isspace() and number >= RANDOM * gaps.total()]
+    if len(blanks) > 2:
+        # Gaps of random width end no words.
+        gaps = Counter({common: gaps.total()})
+        parts = [common if gap in blanks else gap for gap in parts]
     # The most frequent gap separates letters, every other one words: `h o w   t o`.
     words = "".join(part if number % 2 == 0 else _between(part, common) for number, part in enumerate(parts))
     # Where gaps end words, a long one is one that the vocabulary lacks.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -112,3 +112,78 @@ async def test_a_check_that_waited_is_done_once_nothing_more_is_there(last: dict
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(read(review), 0.2)
     assert "a" * 50 in review.shown
+
+
+class Withholder(Reviewer):
+    """Cannot check one choice."""
+
+    async def __call__(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
+        await super().__call__(text, side_texts=side_texts, rewrite=rewrite)
+        if text.startswith("unchecked"):
+            return GuardDecision("withhold", "", None, "fail mode", "late", failure="late")
+        return GuardDecision("allow", text, 0.0, "words", "fine")
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+async def test_what_was_allowed_leaves_though_another_choice_is_withheld(*, at_end: bool) -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(20):
+            yield words("word ")
+        yield words("unchecked " * 20, index=1)
+        if not at_end:
+            await asyncio.sleep(3600)
+
+    parts = [part async for part in guarded(Withholder(), upstream())]
+    assert parts[0].count(b"word ") >= 10
+    assert b"unchecked" not in b"".join(parts)
+    assert b"check_timeout" in parts[-2]
+
+
+async def test_text_leaves_though_the_stream_stays_open_after_its_finish_reason() -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(20):
+            yield words("word ")
+        yield words("", finish="stop")
+        await waits.wait()
+
+    waits, review = asyncio.Event(), Reviewer()
+    stream = guarded(review, upstream())
+    assert await asyncio.wait_for(anext(stream), 5) != b""
+    waits.set()
+    async for _ in stream:
+        pass
+    assert review.shown == ["word " * 20], "the whole text was checked already"
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        [
+            [{"type": "text", "text": "word "}],
+            [{"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}],
+        ],
+        [[{"type": "text", "text": "word "}], [{"type": "hologram"}]],
+        [[{"type": "text", "text": "word "}], [{"type": "file", "file": {"file_id": "f"}}]],
+        ["word ", {"type": "hologram"}],
+    ],
+    ids=["picture", "unknown", "file", "object"],
+)
+async def test_a_field_that_held_text_may_hold_what_nobody_can_check(contents: Sequence[Any]) -> None:
+    async def upstream() -> AsyncIterator[dict[str, Any]]:
+        for content in [*[contents[0]] * 5, *contents[1:]]:
+            await asyncio.sleep(0)
+            yield {"choices": [{"index": 0, "delta": {"content": content}}]}
+        yield words("", finish="stop")
+
+    def uncheckable(text: str) -> GuardDecision:
+        return GuardDecision("refuse", "Unchecked.", None, "words", "unknown")
+
+    async def stop() -> None:
+        return
+
+    kinds = frozenset({"picture", "unsupported", "file"})
+    stats = StreamStats()
+    stream = GuardedStream(Reviewer(), StreamPolicy(mode="holdback"), stats, uncheckable, kinds)
+    assert b"Unchecked." in b"".join([part async for part in stream.run(upstream(), stop)])
+    # Each kind has a receipt of its own.
+    assert len(set(stats.choices[0].kinds.values())) == 2

@@ -41,6 +41,8 @@ class ChoiceBuffer:
     """Length of the text at the last check that allowed it."""
     allowed: int = 0
     """Position up to which the text may be sent."""
+    checked: tuple[str, tuple[str, ...]] | None = None
+    """The text and the side texts of the last check that scored them."""
     reread: int = 0
     """Characters that the last check read although an earlier one had, too."""
     finished: str | None = None
@@ -100,13 +102,13 @@ class ChoiceBuffer:
             texts = [] if is_frame(name, value) else list(texts_beside(value))
             if texts:
                 path = escaped(name)
-                self.kinds.setdefault(path, "other text")
+                self._note(path, "other text")
                 added = self._repeated.new(path, texts, self.texts.values())
                 self.texts["other text", path] = "\n".join(texts)
                 self._say(added, ("other text", path))
 
     def _append(self, part: ContentPart, *, mirrored: bool) -> None:
-        self.kinds.setdefault(part.path, part.kind)
+        self._note(part.path, part.kind)
         if part.kind == "tool call":
             # A client may run a tool call as soon as it is complete, so none of it is sent before the last check.
             self.held_to_end = True
@@ -123,6 +125,12 @@ class ChoiceBuffer:
             self._begun.add(key)
         else:
             self._say([text], key)
+
+    def _note(self, path: str, kind: str) -> None:
+        """Note a field's kind; a field that holds text in one chunk may hold a picture in the next."""
+        if self.kinds.setdefault(path, kind) != kind:
+            # No field's name has such a path: a ~ in a name is escaped.
+            self.kinds[f"{path}~{kind}"] = kind
 
     def _say(self, texts: Iterable[str], key: tuple[str, str]) -> None:
         """Append to the text that is judged."""

@@ -102,6 +102,8 @@ class GuardedStream:
                     gathered = 0
                     for part in in_pieces(await self._advance_all()):
                         yield part
+                    if self.stats.failure is not None:
+                        break
                     # The upstream need not compute what nobody will be sent.
                     if (
                         self.stats.choices
@@ -180,11 +182,13 @@ class GuardedStream:
                             break
 
     async def _advance_all(self) -> list[bytes]:
-        """The events to send after some chunks of the upstream, or after a comment."""
+        """The events to send after some chunks of the upstream, or after a comment; a withheld choice is the last."""
         events: list[bytes] = []
-        for buffer in self.stats.choices.values():
-            if not buffer.ended:
-                events += await self._advance(buffer)
+        # What other choices may send leaves before the error: they have been told that it was sent.
+        with suppress(WithheldError):
+            for buffer in self.stats.choices.values():
+                if not buffer.ended:
+                    events += await self._advance(buffer)
         return self._with_head(events)
 
     def _take(self, chunk: dict[str, Any]) -> None:
@@ -256,8 +260,7 @@ class GuardedStream:
             return parts
         if (unchecked := self._uncheckable(buffer)) is not None:
             return self._replace(buffer, unchecked)
-        # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
-        if self.settings.mode == "holdback" and due and not buffer.finished:
+        if self.settings.mode == "holdback" and due:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
                 return self._replace(buffer, decision)
@@ -279,8 +282,13 @@ class GuardedStream:
         Raises:
             WithheldError: the check failed, and the rail fails closed.
         """
-        # Once text was sent, a rewrite of the whole reply can no longer replace it: the client would see both.
-        decision = await self.review(buffer.text, side_texts=buffer.side_texts, rewrite=buffer.sent == 0)
+        shown = buffer.text, buffer.side_texts
+        decision = self.stats.decisions.get(buffer.index)
+        # After the finish reason the text may have been checked whole; its end brings nothing new.
+        if decision is None or buffer.checked != shown:
+            # Once text was sent, a rewrite of the whole reply can no longer replace it: the client would see both.
+            decision = await self.review(shown[0], side_texts=shown[1], rewrite=buffer.sent == 0)
+            buffer.checked = shown if decision.harm is not None and not decision.changed else None
         self.stats.decisions[buffer.index] = decision
         buffer.reread = decision.reread
         if decision.action == "withhold":
