@@ -142,7 +142,7 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
         (("--bystander", "toy/target"), "toy/target as both"),
         (("--model", "toy/target"), "twice"),
         (("--model", ""), "empty text"),
-        (("--max-seconds", "0"), "more than 0 seconds"),
+        (("--max-seconds", "0"), "seconds above 0"),
     ],
 )
 def test_options_that_cannot_be(equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:

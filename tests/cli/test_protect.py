@@ -168,3 +168,20 @@ def test_the_estimate_holds_one_picture_at_a_time(
     monkeypatch.setattr("equipoise.perturb.picture_job.open_picture", opened)
     assert equipoise("protect", folder, *RUN, "--out", tmp_path / "out").exit_code == 0
     assert max(alive) <= 2
+
+
+def test_what_is_not_protected_shall_not_be_published(equipoise: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "bright.png")
+    photo(folder / "dark.png", mean=0.2)
+    (folder / "broken.png").write_text("no picture")
+    (folder / "lost.png").symlink_to(folder / "nowhere.png")
+    result = equipoise("protect", folder, *RUN, "--out", tmp_path / "out")
+    assert f"Publish the files in {tmp_path / 'out'}, except dark.png, not the originals." in result.stdout
+    assert result.stdout.count("It is dark") == 1
+    assert "broken.png" in result.stdout
+    assert "links that lead nowhere: lost.png" in result.stderr
+    alone = equipoise("protect", folder / "dark.png", *RUN, "--out", tmp_path / "alone")
+    assert "None of these pictures is well protected." in alone.stdout
+    assert "Publish" not in alone.stdout

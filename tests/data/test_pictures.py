@@ -25,6 +25,15 @@ def test_two_inputs_with_one_stem_are_refused_by_name(tmp_path: Path) -> None:
         find_pictures([tmp_path])
 
 
+def test_all_inputs_with_one_stem_are_named_at_once(tmp_path: Path) -> None:
+    for name in ("cat.png", "cat.jpg", "dog.gif", "dog.webp", "cow.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError) as error:
+        find_pictures([tmp_path])
+    assert all(name in str(error.value) for name in ("cat.png", "cat.jpg", "dog.gif", "dog.webp"))
+    assert "cow" not in str(error.value)
+
+
 def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="folder with pictures"):
         find_pictures([tmp_path])

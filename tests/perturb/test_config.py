@@ -100,6 +100,7 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
         {"bystanders": ("a",)},
         {"epsilon": 0.0},
         {"defences": ("nonsense",)},
+        {"max_seconds": 0.0},
         {"max_seconds": math.inf},
         {"max_seconds": math.nan},
         {"objective": "direction", "directions": (Path("d"),), "sentence_weight": math.nan},
@@ -142,7 +143,7 @@ def configs(draw: st.DrawFn) -> PerturbConfig:
         universal=universal,
         low_frequency=None if universal else draw(st.none() | st.floats(0, 1, exclude_min=True)),
         learned_prompts=draw(st.booleans()),
-        max_seconds=draw(st.none() | st.floats(0, 1e9)),
+        max_seconds=draw(st.none() | st.floats(0, 1e9, exclude_min=True)),
         max_new_tokens=draw(st.integers(1, 10**4)),
         compute=ComputeConfig(
             dtype=draw(st.sampled_from([None, "float32", "bfloat16"])), quantize=draw(st.sampled_from([None, "4bit"]))

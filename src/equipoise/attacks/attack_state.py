@@ -192,8 +192,11 @@ class AttackState:
     def finalize(self, candidate: Tensor) -> bool:
         """Choose the result of a run without success, by a final check; whether one succeeds after all.
 
-        Losses of candidates are scored on all items only now: an attack that succeeds never pays for that.
+        Losses of candidates are scored on all items only now: an attack that succeeds never pays for that. Where the
+        time is spent nothing more is computed, and the best of what is known is the result.
         """
+        if self.out_of_time():
+            return False
         self._renew()
         if self._exact:
             loss = self._score(candidate)
@@ -210,14 +213,20 @@ class AttackState:
         # A check during the run stops at the first questions that put the target out of reach, so that two rates may be
         # of different questions. Only rates over all questions can be compared.
         in_full = getattr(self._success, "in_full", None)
-        if in_full is not None and len(finalists) > 1:
-            for number, waiting in enumerate(finalists):
-                finalists[number] = replace(waiting, rate=float(in_full(waiting.pixels)))
-                if self._pass(finalists[number]):
+        comparable = in_full is None or len(finalists) == 1
+        if not comparable:
+            asked_all = []
+            for waiting in finalists:
+                if self.out_of_time():
+                    break
+                asked_all.append(replace(waiting, rate=float(in_full(waiting.pixels))))
+                if self._pass(asked_all[-1]):
                     return True
-            finalists.sort(key=lambda waiting: waiting.rank, reverse=True)
+            comparable = len(asked_all) == len(finalists)
+            if comparable:
+                finalists = sorted(asked_all, key=lambda waiting: waiting.rank, reverse=True)
         best = finalists[0]
-        decided = best.rate is not None and all(best.rate != other.rate for other in finalists[1:])
+        decided = comparable and best.rate is not None and all(best.rate != other.rate for other in finalists[1:])
         self._chosen, self.chosen_by = best, "rate" if decided else "loss"
         # Another start competes with what this one has reached.
         self._waiting = [*self._start, best]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from equipoise.perturb.record import ModelAnswers, PictureRecord
     from equipoise.perturb.runner import PerturbResults
 
+DARK: Final = 105
+"""Mean of a photo's values of 255, below which the reference models refused nothing (docs/photos.md)."""
 LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.
 - Strong compression, cropping, a screenshot, a filter or a photo of the screen can undo it.
@@ -85,13 +88,17 @@ def _shipped_models() -> list[str]:
 
 def _print_results(results: PerturbResults, page: Path, config: PerturbConfig, *, shipped: bool) -> None:
     for record in results.records:
-        print_table(*_sentences(record), "")
+        print_table(*_sentences(record, is_dark(config.out / record.file)), "")
     if not results.records:
         return
     levels = max(record.linf_measured for record in results.records) * 255
+    weak = [record.file for record in results.records if not_protected_from(record)]
+    except_weak = f", except {', '.join(weak)}" if weak else ""
+    publish = f"Publish the files in {config.out}{except_weak}, not the originals."
     print_table(
-        f"No colour value was changed by more than {levels:.0f} of 255 levels. Publish the files in {config.out}, not "
-        "the originals.",
+        f"No colour value was changed by more than {levels:.0f} of 255 levels. "
+        + (publish if len(weak) < len(results.records) else "None of these pictures is well protected."),
+        *([f"Not done, see above: {', '.join(results.errors)}"] if results.errors else []),
         f"To see them side by side, open {page}",
         "",
         f"Models tried: {', '.join(config.models)}",
@@ -101,7 +108,23 @@ def _print_results(results: PerturbResults, page: Path, config: PerturbConfig, *
     print_table("", LIMITS)
 
 
-def _sentences(record: PictureRecord) -> list[str]:
+def not_protected_from(record: PictureRecord) -> list[str]:
+    """The models that still talk about a copy.
+
+    Each model by itself: a picture that one of two models describes is as open as if neither had been tried.
+    """
+    return [model.model for model in record.models if model.role == "target" and not is_protected(model)]
+
+
+def is_dark(file: Path) -> bool:
+    """Whether a picture is as dark as those that no number of steps protected from the reference models."""
+    from PIL import Image, ImageStat
+
+    with Image.open(file) as picture:
+        return fmean(ImageStat.Stat(picture.convert("RGB")).mean) < DARK
+
+
+def _sentences(record: PictureRecord, dark: bool) -> list[str]:
     from equipoise.attacks.perturbation_result import UNSUCCESSFUL
 
     lines = [f"{Path(record.image).name} -> {record.file}"]
@@ -112,13 +135,14 @@ def _sentences(record: PictureRecord) -> list[str]:
             f"  {model.model}: {after.k} of {after.n} questions were refused{unclear}; "
             f"about the original, {before.k} of {before.n}."
         )
-    # Each model by itself: a picture that one of two models describes is as open as if neither had been tried.
-    weak = [model.model for model in record.models if model.role == "target" and not is_protected(model)]
-    if weak:
-        lines.append(
-            f"  This picture is not well protected from {' and '.join(weak)}. Try more --steps or a larger --epsilon, "
-            "e.g. 24/255."
+    if weak := not_protected_from(record):
+        advice = (
+            "It is dark, and no dark photo was ever refused by the small models that come with equipoise "
+            "(docs/photos.md). Try a lighter copy of it."
+            if dark
+            else "Try more --steps or a larger --epsilon, e.g. 24/255."
         )
+        lines.append(f"  This picture is not well protected from {' and '.join(weak)}. {advice}")
     # What is measured on the copy stands above; that no check of the attack succeeded says nothing beside it.
     lines += [f"  Note: {warning}." for warning in record.warnings if warning != UNSUCCESSFUL]
     return lines

@@ -86,14 +86,19 @@ def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -
         # `realpath`, because `resolve` raises an error for links that lead in a circle.
         files.setdefault(Path(os.path.realpath(file)), file)
     by_stem: dict[str, Path] = {}
+    clashes = []
     for file in files.values() if distinct_stems else ():
         # Some file systems ignore case, and the results must be able to lie on any.
         other = by_stem.setdefault(file.stem.casefold(), file)
         if other is not file:
-            raise UsageError(
-                f"expected pictures with different names, got {other} and {file}, whose results would "
-                f"both be called {file.stem}.png; try to rename one"
-            )
+            clashes.append((other, file))
+    if clashes:
+        first, second = clashes[0]
+        more = "".join(f", and so {other} and {file}" for other, file in clashes[1:])
+        raise UsageError(
+            f"expected pictures with different names, got {first} and {second}, whose results would "
+            f"both be called {second.stem}.png{more}; try to rename one"
+        )
     return sorted(files.values(), key=lambda file: (file.name, str(file)))
 
 

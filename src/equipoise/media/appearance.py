@@ -89,14 +89,18 @@ def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.
         return opened.info.get("icc_profile"), None if transparent is None else np.asarray(transparent)
 
 
+_OTHER_SPACES: Final = (b"GRAY", b"CMYK", b"CMY ", b"Lab ", b"XYZ ", b"Luv ", b"YCbr", b"Yxy ", b"HSV ", b"HLS ")
+"""Signatures of colour spaces beside RGB (ICC.1:2022, section 7.2.6)."""
+
+
 def _kept_profile(profile: object) -> tuple[bytes | None, tuple[str, ...]]:
     """The profile that a copy gets, and why it does not get the picture's."""
     if not isinstance(profile, bytes) or len(profile) < _COLOUR_SPACE.stop:
         return None, ()
     space = profile[_COLOUR_SPACE]
     if space != b"RGB ":
-        name = space.decode("ascii", "replace").strip()
-        return None, (f"the colour profile is one of {name} colours and is left out: the copy may look different",)
+        what = f"is one of {space.decode().strip()} colours" if space in _OTHER_SPACES else "cannot be read"
+        return None, (f"the colour profile {what} and is left out: the copy may look different",)
     if len(profile) > LARGEST_KEPT:
         return None, (
             f"the colour profile of {len(profile):,} bytes is left out, because much software opens no PNG with more "

@@ -152,9 +152,9 @@ class PerturbConfig:
                     f"expected a refusal of at most {LONGEST_REFUSAL:,} characters, got {len(self.refusal):,}; "
                     "try its first sentences"
                 )
-        if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
             raise UsageError(
-                f"expected a finite --max-seconds of at least 0, got {self.max_seconds:g}; try 60, or leave it out"
+                f"expected a finite --max-seconds above 0, got {self.max_seconds:g}; try 60, or leave it out"
             )
         unknown = set(self.eot) - set(eot_transforms())
         if unknown:

@@ -48,14 +48,16 @@ def most_seconds(
         seconds = time.perf_counter() - started
     started = time.perf_counter()
     whole.success_check(targets, prompts_about(copy, config.questions.shadow, whole.system)).in_full(to_pixels(copy))
+    check = time.perf_counter() - started
     # Most checks end after a few questions; whether they will, nobody knows beforehand.
-    checking = math.ceil(config.steps / whole.check_every) * config.restarts * (time.perf_counter() - started)
+    checking = math.ceil(config.steps / whole.check_every) * config.restarts * check
     # A step's time grows with the pixels that it works on, but never falls below that of the timed one: on a small
     # picture the model takes most of it.
     steps = config.steps * config.restarts
     by_picture = [checking + steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
-        by_picture = [min(value, config.max_seconds) for value in by_picture]
+        # What has begun when the time is spent, a step or a check, is ended.
+        by_picture = [min(value, config.max_seconds + max(check, seconds)) for value in by_picture]
     return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)
 
 

@@ -85,9 +85,11 @@ def run(
     # The results of an earlier run may lie in a folder inside that of the pictures.
     results = os.path.realpath(config.out)
     left_out = tuple(file for file in selection.left_out if os.path.realpath(file) != results)
-    if left_out:
-        names = ", ".join(f"{file.name}/" if file.is_dir() else file.name for file in left_out)
-        callbacks.note(f"not done, because they are no picture files by their names: {names}")
+    nowhere = [file.name for file in left_out if file.is_symlink() and not file.exists()]
+    if others := [f"{file.name}/" if file.is_dir() else file.name for file in left_out if file.name not in nowhere]:
+        callbacks.note(f"not done, because they are no picture files by their names: {', '.join(others)}")
+    if nowhere:
+        callbacks.note(f"not done, because they are links that lead nowhere: {', '.join(nowhere)}")
     if selection.same:
         pairs = ", ".join(f"{link.name} (the same file as {picture.name})" for link, picture in selection.same)
         callbacks.note(f"done once, under another name: {pairs}")

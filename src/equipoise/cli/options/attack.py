@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.options.param_types import ATTACK, NormName, usable_seed
+from equipoise.cli.options.param_types import ATTACK, NormName, usable_seconds, usable_seed
 
 Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
 
@@ -22,7 +22,12 @@ class AttackOptions:
         int, typer.Option(min=1, help="Steps at most; easy pictures stop early.", rich_help_panel=ATTACK)
     ] = 400
     max_seconds: Annotated[
-        float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)
+        float | None,
+        typer.Option(
+            callback=usable_seconds,
+            help="Seconds a picture may take; a step or a check that has begun is ended.",
+            rich_help_panel=ATTACK,
+        ),
     ] = None
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", callback=usable_seed, rich_help_panel=ATTACK)] = 0
 

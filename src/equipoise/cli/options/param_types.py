@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +57,17 @@ def usable_seed(seed: int) -> int:
     if abs(seed) >= 2**63:
         raise UsageError(f"expected a seed below 2^63, got {seed}; try 0")
     return seed
+
+
+def usable_seconds(seconds: float | None) -> float | None:
+    """A time limit, or None.
+
+    Raises:
+        UsageError: no finite number above 0.
+    """
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UsageError(f"expected a finite number of seconds above 0, got {seconds:g}; try 60, or leave it out")
+    return seconds
 
 
 def refuse_empty_paths(command: Any) -> None:
