@@ -213,8 +213,8 @@ class AttackState:
         # A check during the run stops at the first questions that put the target out of reach, so that two rates may be
         # of different questions. Only rates over all questions can be compared.
         in_full = getattr(self._success, "in_full", None)
-        comparable = in_full is None or len(finalists) == 1
-        if not comparable:
+        comparable = True
+        if in_full is not None and len(finalists) > 1:
             asked_all = []
             for waiting in finalists:
                 if self.out_of_time():
