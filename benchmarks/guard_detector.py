@@ -2,6 +2,7 @@
 
     python benchmarks/guard_detector.py [--base MINILM] [--scores FILE] [--page]
     python benchmarks/guard_detector.py --detector NAME [--title TITLE] [--test-only [SET ...]] [--scores FILE]
+    python benchmarks/guard_detector.py --detector NAME --only SET [SET ...] [--scores FILE]
     python benchmarks/guard_detector.py --speed embedded reference
 
 `MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
@@ -355,6 +356,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", default="embedded")
     parser.add_argument("--test-only", nargs="*", default=list(TEST_ONLY), choices=list(TEST_ONLY))
+    parser.add_argument("--only", nargs="+", choices=list(TEST_ONLY), help="add these sets to a column that is there")
     parser.add_argument("--title", help="of the column of another detector; its name by default")
     parser.add_argument("--speed", nargs="+", help="measure the time of these detectors alone, in one run")
     parser.add_argument("--base")
@@ -370,7 +372,13 @@ def main() -> None:
     elif not arguments.page:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
-        results = known if arguments.learned else measure(detector, arguments.test_only)
+        if arguments.only:
+            results = known["others"][arguments.title or arguments.detector]
+            if results["identity"] != detector.identity:
+                parser.error("expected --only for the detector of that column, got another one; try without --only")
+            results["areas"] |= {name: area(detector, TEST_ONLY[name]()) for name in arguments.only}
+        else:
+            results = known if arguments.learned else measure(detector, arguments.test_only)
         if arguments.base and not arguments.learned:
             results["frozen"] = frozen(arguments.base)
         if arguments.base:
