@@ -74,6 +74,8 @@ class ScoreFile:
     def __call__(self, detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
         """The probability of harm of each reply."""
         keys = [f"{detector.identity[:12]} {row.id}" for row in rows]
+        if len(set(keys)) < len(keys):
+            raise ValueError("expected rows with ids of their own, got one id twice: the second would get the first's score")
         new = [at for at, name in enumerate(keys) if name not in self._known]
         for start in range(0, len(new), PART):
             part = new[start : start + PART]
@@ -373,7 +375,8 @@ def main() -> None:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
         if arguments.only:
-            results = known["others"][arguments.title or arguments.detector]
+            embedded = arguments.detector == "embedded"
+            results = known if embedded else known["others"][arguments.title or arguments.detector]
             if results["identity"] != detector.identity:
                 parser.error("expected --only for the detector of that column, got another one; try without --only")
             results["areas"] |= {name: area(detector, TEST_ONLY[name]()) for name in arguments.only}

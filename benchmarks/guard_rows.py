@@ -71,7 +71,7 @@ def key(question: str) -> str:
 
 
 def _labelled(
-    dataset: str, at: int, prompt: str, reply: str, harmful: bool, group: str = "", weight: float = 1.0
+    dataset: str, at: int | str, prompt: str, reply: str, harmful: bool, group: str = "", weight: float = 1.0
 ) -> Labelled:
     row = Row(f"{dataset}-{at}", prompt or "", reply or "", harmful, dataset, weight)
     return Labelled(row, group or key(prompt))
@@ -123,7 +123,9 @@ MODELS = ("GPT4", "ChatGPT", "Claude", "ChatGLM2", "llama2-7b-chat", "vicuna-7b"
 def do_not_answer() -> list[Labelled]:
     """Of a licence that allows no training: evaluation only. People labelled each model's reply."""
     return [
-        _labelled("do_not_answer", at, row["question"], row[f"{model}_response"], row[f"{model}_harmful"] == "1")
+        _labelled(
+            "do_not_answer", f"{at}-{model}", row["question"], row[f"{model}_response"], row[f"{model}_harmful"] == "1"
+        )
         for at, row in enumerate(_csv("do_not_answer/data_en.csv"))
         for model in MODELS
         if row[f"{model}_harmful"] in ("0", "1") and row[f"{model}_response"]
