@@ -45,6 +45,7 @@ from guard_rows import (
     xstest,
 )
 from page import put
+from score_file import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
@@ -52,40 +53,9 @@ PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
 KEPT = ("frozen", "safe_rlhf_learned", "others", "milliseconds")
 """Parts of the results that a new measurement of `embedded` does not replace."""
-PART = 64
-"""Replies between two writes of a score file."""
 TEST_ONLY: dict[str, Callable[[], list[Labelled]]] = {"do_not_answer": do_not_answer, "safe_rlhf": safe_rlhf}
 """Sets of which nothing was trained on."""
-
-
-class ScoreFile:
-    """Probabilities of harm that were computed before, so that a run that was stopped goes on where it was."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._known: dict[str, float] = {}
-
-    def open(self, path: Path | None) -> None:
-        """Read a file, one line for each reply, and write there from now on; None remembers this run alone."""
-        self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
-        self._known = dict(json.loads(line) for line in lines)
-
-    def __call__(self, detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
-        """The probability of harm of each reply."""
-        keys = [f"{detector.identity[:12]} {row.id}" for row in rows]
-        if len(set(keys)) < len(keys):
-            raise ValueError("expected rows with ids of their own, got one id twice: the second would get the first's score")
-        new = [at for at, name in enumerate(keys) if name not in self._known]
-        for start in range(0, len(new), PART):
-            part = new[start : start + PART]
-            values = [score.harm for score in detector([rows[at].evidence for at in part])]
-            fresh = {keys[at]: float(value or 0.0) for at, value in zip(part, values, strict=True)}
-            self._known |= fresh
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(pair) + "\n" for pair in fresh.items())
-        return np.array([self._known[name] for name in keys])
+SETS = (*REPORTED, *TEST_ONLY)
 
 
 scores = ScoreFile()
@@ -147,14 +117,14 @@ def regressed(model: Any, tokenizer: Any, learned: Sequence[Labelled], held: Seq
     return round(auc(values, np.array([labelled.row.harmful for labelled in held])), 4)
 
 
-def frozen(base: str) -> dict[str, float]:
+def frozen(base: str, names: Sequence[str]) -> dict[str, float]:
     """AUC of a logistic regression on frozen sentence vectors: of each set on its own rows to learn from."""
     from transformers import AutoModel, AutoTokenizer
 
     model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
     rows = reported()
     areas = {}
-    for name in (*REPORTED, *TEST_ONLY):
+    for name in names:
         own = [labelled for labelled in rows if labelled.row.dataset == name] if name in REPORTED else rows
         held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else TEST_ONLY[name]()
         areas[name] = regressed(model, tokenizer, [labelled for labelled in own if labelled.side != "test"], held)
@@ -383,8 +353,8 @@ def main() -> None:
         else:
             results = known if arguments.learned else measure(detector, arguments.test_only)
         if arguments.base and not arguments.learned:
-            results["frozen"] = frozen(arguments.base)
-        if arguments.base:
+            results["frozen"] = known.get("frozen", {}) | frozen(arguments.base, arguments.only or SETS)
+        if arguments.base and not arguments.only:
             results["safe_rlhf_learned"] = safe_rlhf_learned(arguments.base, detector)
         print(json.dumps(results, indent=1))
         if arguments.detector == "embedded":
