@@ -346,9 +346,9 @@ def main() -> None:
         assert isinstance(detector, HarmDetector)
         if arguments.only:
             embedded = arguments.detector == "embedded"
-            results = known if embedded else known["others"][arguments.title or arguments.detector]
-            if results["identity"] != detector.identity:
-                parser.error("expected --only for the detector of that column, got another one; try without --only")
+            results = known if embedded else known.get("others", {}).get(arguments.title or arguments.detector, {})
+            if results.get("identity") != detector.identity:
+                parser.error("expected --only for a column of this detector, got none; try without --only")
             results["areas"] |= {name: area(detector, TEST_ONLY[name]()) for name in arguments.only}
         else:
             results = known if arguments.learned else measure(detector, arguments.test_only)

@@ -41,6 +41,7 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.attacks.refusal_evaluation import evaluate
+from equipoise.cli.protect import DARK
 from equipoise.data.questions import general
 from equipoise.files import write_whole
 from equipoise.media.quantize import to_image, to_pixels
@@ -52,8 +53,6 @@ from refusal import Album, photos
 RESULTS = Path(__file__).parent / "results" / "photo_bound.json"
 PAGE = Path(__file__).parents[1] / "docs" / "photos.md"
 CONDITIONS = ("base", "long", "apgd", "questions", "openings", "seen", "gain", "flat", "light", "12", "16")
-DARK = 105
-"""Mean of the values of a photo below which it counts as dark in the second table."""
 LIGHT = 150 / 255
 """Mean of the values of a photo under `light`; lighter photos stay as they are."""
 

@@ -88,7 +88,7 @@ def _shipped_models() -> list[str]:
 
 def _print_results(results: PerturbResults, page: Path, config: PerturbConfig, *, shipped: bool) -> None:
     for record in results.records:
-        print_table(*_sentences(record, is_dark(config.out / record.file)), "")
+        print_table(*_sentences(record, config.out), "")
     if not results.records:
         return
     levels = max(record.linf_measured for record in results.records) * 255
@@ -124,7 +124,7 @@ def is_dark(file: Path) -> bool:
         return fmean(ImageStat.Stat(picture.convert("RGB")).mean) < DARK
 
 
-def _sentences(record: PictureRecord, dark: bool) -> list[str]:
+def _sentences(record: PictureRecord, folder: Path) -> list[str]:
     from equipoise.attacks.perturbation_result import UNSUCCESSFUL
 
     lines = [f"{Path(record.image).name} -> {record.file}"]
@@ -139,7 +139,7 @@ def _sentences(record: PictureRecord, dark: bool) -> list[str]:
         advice = (
             "It is dark, and no dark photo was ever refused by the small models that come with equipoise "
             "(docs/photos.md). Try a lighter copy of it."
-            if dark
+            if is_dark(folder / record.file)
             else "Try more --steps or a larger --epsilon, e.g. 24/255."
         )
         lines.append(f"  This picture is not well protected from {' and '.join(weak)}. {advice}")

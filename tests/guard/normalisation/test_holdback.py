@@ -30,6 +30,7 @@ STRETCHED: dict[str, Callable[[str], str]] = {
     "code points": lambda text: " ".join(f"U+{ord(c):04x}" for c in text),
     "short escapes": lambda text: "".join(f"\\u{ord(c):04x}" for c in text),
     "long escapes": lambda text: "".join(f"\\U{ord(c):08x}" for c in text),
+    "padded escapes of CSS": lambda text: "".join(f"\\{ord(c):06x} " for c in text),
     "octal escapes": lambda text: "".join(f"\\{ord(c):03o}" for c in text),
     "bytes in hex": lambda text: " ".join(f"0x{ord(c):02x}" for c in text),
     "codes in Devanagari": lambda text: " ".join(str(ord(c)).translate(DEVANAGARI) for c in text),

@@ -10,8 +10,8 @@ TELLING: Final = 0.5
 _UNIT: Final = re.compile(
     r"<[^<>]{0,300}>|\x1b\[[0-9;]{0,20}[A-Za-z]|\[/?(?:b|i|u|s|color|size|font)(?:=[^\[\]]{0,100})?\]"
     r"|\b(?:chr|char|unichr|fromCharCode)\(\s{0,9}(?:0x[0-9A-F]{2}|\d{2,3})\s{0,9}\)|%[0-9A-F]{2}"
-    r"|\\U[0-9A-F]{8}|\\u\{?[0-9A-F]{1,6}\}?|\\x[0-9A-F]{2}|\\[0-7]{3}|\bU\+[0-9A-F]{4,6}|\b0x[0-9A-F]{2}"
-    r"|\\N\{[A-Z -]{0,60}\}|\\[0-9A-F]{2,6} |&#\w{1,8};?|&\w{1,8};|\b\d{2,8}\b",
+    r"|\\U[0-9A-F]{8}|\\u\{?[0-9A-F]{1,6}\}?|\\x[0-9A-F]{2}|\bU\+[0-9A-F]{4,6}|\b0x[0-9A-F]{2}"
+    r"|\\N\{[A-Z -]{0,60}\}|\\[0-9A-F]{2,6} |\\[0-7]{3}|&#\w{1,8};?|&\w{1,8};|\b\d{2,8}\b",
     re.IGNORECASE,
 )
 """What stands for one character, or for none: a tag, an escape, a number that may be a character's code."""

@@ -184,7 +184,7 @@ class GuardedStream:
     async def _advance_all(self) -> list[bytes]:
         """The events to send after some chunks of the upstream, or after a comment; a withheld choice is the last."""
         events: list[bytes] = []
-        # What other choices may send leaves before the error: they have been told that it was sent.
+        # What other choices may send leaves before the error: their buffers count it as sent.
         with suppress(WithheldError):
             for buffer in self.stats.choices.values():
                 if not buffer.ended:
