@@ -199,8 +199,8 @@ def test_a_check_is_due_early_once_the_loss_has_fallen_far() -> None:
         assert due == [False, False, early, False, early, False, early, False]
 
 
-@pytest.mark.parametrize(("after", "asked"), [(0, 0), (1, 1)])
-def test_the_final_check_begins_nothing_once_the_time_is_spent(after: int, asked: int) -> None:
+@pytest.mark.parametrize(("after", "checks"), [(0, 0), (1, 1)])
+def test_the_final_check_begins_nothing_once_the_time_is_spent(after: int, checks: int) -> None:
     rates = Rates({90: 0.6, 80: 0.1, 70: 0.2}, {90: 0.6, 80: 0.1, 70: 0.2})
     state = AttackState(Level(), CLEAN, StopCriteria(1, max_seconds=3600.0), rates, None, exact=True)
     for level in (90, 80, 70):
@@ -208,5 +208,5 @@ def test_the_final_check_begins_nothing_once_the_time_is_spent(after: int, asked
     looks = iter([False] * (after + 1) if after else [])
     state.out_of_time = lambda: next(looks, None) is not False  # type: ignore[method-assign]
     assert not state.finalize(candidate(70))
-    assert len(rates.in_full_of) == asked
+    assert len(rates.in_full_of) == checks
     assert torch.equal(state.best(), candidate(90))

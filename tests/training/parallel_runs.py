@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +32,8 @@ REWRITES = [
 ]
 KILL = 3
 """The step at which a training is killed; the checkpoint is that of the step before."""
+STILL_JOINED = 3
+"""Exit status of a process that has not left the others at its end."""
 WINDOWS = [
     {"windows": [[2, 5 + number, 7, 3]] * (1 + number % 2), "label": float(number % 2), "weight": 1.0 + number % 3}
     for number in range(7)
@@ -109,8 +113,16 @@ def sharded(folder: Path, out: Path) -> dict[str, list[float]]:
     return losses
 
 
+def require_left() -> None:
+    """End with an error where the process still belongs to a group: its threads may abort the interpreter's end."""
+    if torch.distributed.is_initialized():
+        os._exit(STILL_JOINED)
+
+
 def main(arguments: Sequence[str]) -> None:
     """What each process runs: the folder of models, the folder of results, and whether models are sharded."""
+    # Registered before the training joins the processes, so that it is called after the training has left them.
+    atexit.register(require_left)
     run = sharded if arguments[2:] == ["sharded"] else all_losses
     print(json.dumps(run(Path(arguments[0]), Path(arguments[1]))))
 

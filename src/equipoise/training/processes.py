@@ -12,6 +12,7 @@ less. So the losses are those of one process, up to rounding.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class TrainingProcesses:
             state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
             _require_data_parallel(str(state.distributed_type))
             assert state.distributed_type != DistributedType.NO
+            # Threads of an open group may still want the interpreter when it has gone, which aborts a finished training.
+            atexit.register(state.destroy_process_group)
         return cls(distributed.get_rank(), distributed.get_world_size(), ShardingPlan.configured())
 
     @property
