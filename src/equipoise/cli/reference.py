@@ -106,7 +106,7 @@ def mllm(
     ] = 2600,
     reading_steps: Annotated[
         int, typer.Option(min=1, help="Optimiser steps at the end, in which most pictures show a word.")
-    ] = 400,
+    ] = 1000,
     start: Annotated[
         Path | None,
         typer.Option(

@@ -34,13 +34,14 @@ ANSWERING: Final = MllmTrainingConfig(reading_weight=0.2)
 """The stage of all questions. A word that cannot be read yet costs many times what any other answer does, and the model
 would learn little else."""
 READING: Final = MllmTrainingConfig(
-    steps=400,
-    questions=4,
-    adapter_rate=5e-4,
-    heads_rate=1e-3,
+    steps=1000,
+    questions=3,
+    adapter_rate=8e-4,
+    tower_rate=1e-4,
+    heads_rate=3e-3,
     warmup=30,
-    word_share=0.7,
-    naming_rows=24,
+    word_share=0.8,
+    naming_rows=8,
     letters_once=True,
     seed=1,
 )
