@@ -71,6 +71,8 @@ PIECES = [
     "...---... ",
     "don't ",
     "well-known ",
+    "k#ill th@em so^ft co~ld. ",
+    "e-mail on-line ",
     "__init__ ",
     "b*mb ",
     "soooo ",

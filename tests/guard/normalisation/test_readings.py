@@ -37,6 +37,14 @@ def each_word(change: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: " ".join(map(change, text.split()))
 
 
+def signed(word: str, stride: int) -> str:
+    """A word with another sign before every letter of that distance."""
+    return "".join(
+        f"{'#@^%~&'[(at + len(word)) % 6]}{letter}" if at and at % stride == 0 and letter.isalpha() else letter
+        for at, letter in enumerate(word)
+    )
+
+
 DISGUISES: dict[str, Callable[[str], str]] = {
     "zero-width spaces": "\u200b".join,
     "joiners and marks of direction": "\u2060\u202e\u2066".join,
@@ -63,6 +71,8 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "hyphens": each_word("-".join),
     "points": each_word(".".join),
     "underscores": each_word("_".join),
+    "a sign of some kind in each word": each_word(lambda word: signed(word, 3)),
+    "signs of several kinds between letters": each_word(lambda word: signed(word, 1)),
     "half words": each_word(lambda word: f"{word[:2]}-{word[2:]}" if len(word) > 3 else word),
     "points between words": lambda text: text.replace(" ", "."),
     "quoted": each_word(lambda word: f'"{word}"'),

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Final
 
+from equipoise.guard.normalisation.inner_signs import without_inner_signs
 from equipoise.guard.normalisation.vocabulary import is_word, known_share, segmented, words_of
 
 _SPACED: Final = re.compile(
@@ -46,11 +47,12 @@ DENSE: Final = 0.12
 
 def joined(text: str) -> tuple[str, int]:
     """A text with its spaced letters together and words without spaces apart, and how many signs fell."""
-    text, fallen = _without_signs(closed(text))
+    text, fallen = without_inner_signs(text)
+    text, signs = _without_signs(closed(text))
     words = words_of(text)
     # Where long words have that much of all letters, each is several words.
     several = sum(len(word) for word in words if len(word) >= LONG_WORD) > max(LONG_SHARE * sum(map(len, words)), 24)
-    return (_MEDIUM if several else _LONG).sub(_apart, text), fallen
+    return (_MEDIUM if several else _LONG).sub(_apart, text), fallen + signs
 
 
 def closed(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 from equipoise.guard.normalisation import ciphers, code_pieces, leetspeak, letter_gaps, misspelt, readings, typography
 from equipoise.guard.normalisation.encodings import decoded, may_be_dump
+from equipoise.guard.normalisation.inner_signs import without_inner_signs
 from equipoise.guard.normalisation.readings import compared_words, noise
 from equipoise.guard.normalisation.vocabulary import is_word, words_of
 
@@ -242,7 +243,10 @@ def _passed(part: str, sums: PassSums) -> list[str] | None:
     unmarked = list(typography.unmarked(text))
     sums.marks += sum(number for _, number in unmarked)
     steps += [step for step, _ in unmarked]
-    text = letter_gaps.closed(steps[-1])
+    text, fallen = without_inner_signs(steps[-1])
+    sums.marks += fallen
+    steps.append(text)
+    text = letter_gaps.closed(text)
     steps.append(text)
     words = words_of(text)
     sums.words, sums.letters = len(words), sum(map(len, words))
