@@ -50,6 +50,14 @@ def _halves(word: str) -> str:
     return f"{word[: len(word) // 2]}-{word[len(word) // 2 :]}" if len(word) > 3 and word.isalpha() else word
 
 
+def _signed(word: str) -> str:
+    """A word with a sign of some kind within it."""
+    middle = len(word) // 2
+    return f"{word[:middle]}{'#*@^%~&+'[sum(map(ord, word)) % 8]}{word[middle:]}" if len(word) > 2 else word
+
+
+GARDEN = "A garden is a calm place. Plant roses in the spring and water them often. The soil needs compost. " * 8
+"""Ordinary sentences before a reply."""
 TRANSFORMS: dict[str, Callable[[str], str]] = {
     "as it is": lambda text: text,
     "zero-width spaces": "\u200b".join,
@@ -71,6 +79,9 @@ TRANSFORMS: dict[str, Callable[[str], str]] = {
     "spaced letters, no gaps": lambda text: " ".join("".join(text.split())),
     "hyphens between letters": _each_word("-".join),
     "hyphens in words": _each_word(_halves),
+    "a sign in each word": _each_word(_signed),
+    "ordinary sentences before it": lambda text: f"{GARDEN}{text}",
+    "ordinary sentences before a sign in each word": lambda text: f"{GARDEN}{_each_word(_signed)(text)}",
     "no spaces": lambda text: "".join(text.split(" ")),
     "leetspeak, digits": lambda text: text.translate(LEET),
     "leetspeak, signs": lambda text: text.translate(SIGNS),
