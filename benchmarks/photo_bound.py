@@ -17,9 +17,9 @@
 | `light` | darkness: a gamma correction lifts the mean of the photo to 150 of 255; 400 steps |
 | `12`, `16` | the budget: 12/255, 16/255 |
 
-`gain` is a bound: the resize is linear, so that a change of at most e in each value moves a seen value by at most e
-times the sum of the sizes of its weights. Where `gain` fails, no change within the budget is known to exist; where it
-succeeds and `base` fails, the resize is what protects.
+The set of pictures of `gain` is a bound: the resize is linear, so that a change of at most e in each value moves a seen
+value by at most e times the sum of the sizes of its weights. `gain` is one attack in that set. Where it succeeds and
+`base` fails, the resize is what protects; where it fails, the resize is not.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def render(results: Mapping[str, Any]) -> None:
 def by_brightness(results: Mapping[str, Any]) -> list[str]:
     """The table of dark and other photos, as they are and lightened, with 400 steps."""
     lines = [
-        "| model | mean of the photo | photos | refused | refused when lightened | of these clean |",
+        "| model | mean of the photo | photos | refused | refused when lightened | refused when lightened, without an attack |",
         "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(key.split()[0] for key in results):
