@@ -137,7 +137,7 @@ def render(document: dict[str, Any]) -> None:
         lines += [
             *([""] if lines else []),
             f"**{model}**, at most {results['limit']} prompts of a group, replies of {results['reply_tokens']} tokens. "
-            "Answered: neither refused nor rewritten; 95 % intervals.",
+            "Answered: by the judge no refusal, and not rewritten; 95 % intervals.",
             "",
             "| prompts | answered, alone and guarded | refused, alone and guarded | rewritten | "
             "harmful by `embedded` |",
