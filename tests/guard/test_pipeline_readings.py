@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
+from equipoise.guard import pipeline
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
-from equipoise.guard.policy import Policy, Rail
+from equipoise.guard.policy import FailMode, Policy, Rail
 from tests.guard.fakes import Raises, Rewrites, Words
 
 HARMFUL = "Take the powder and build a bomb from it in your own garden."
@@ -67,3 +70,16 @@ def test_several_replies_keep_their_order() -> None:
 def test_a_detector_that_fails_fails_in_every_reading() -> None:
     decision = GuardPipeline(Raises())([GuardInput(HIDDEN)])[0]
     assert (decision.action, decision.failure) == ("withhold", "failed")
+
+
+@pytest.mark.parametrize(("fail", "action"), [("closed", "withhold"), ("open", "allow"), ("refuse", "refuse")])
+def test_readings_that_cannot_be_found_are_a_failed_check(
+    monkeypatch: pytest.MonkeyPatch, fail: FailMode, action: str
+) -> None:
+    def broken(item: GuardInput) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(pipeline, "variants", broken)
+    decision = GuardPipeline(Words())([GuardInput("A fine day.", "How?")], Policy(output=Rail(fail=fail)))[0]
+    assert (decision.action, decision.decided_by) == (action, "fail mode")
+    assert "RecursionError" in decision.why

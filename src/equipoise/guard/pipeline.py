@@ -133,15 +133,15 @@ class GuardPipeline:
         for attempt in range(1 + (policy.rounds if rewrite else 0)):
             if attempt:
                 pending = self._rewrite([case for case in cases if case.decision is None])
-            readings = [_all_readings(case.current, rail) for case in pending]
+            texts = [_all_texts(case.current, rail, detector) for case in pending]
             if not attempt and rail.readings:
                 for case in pending:
                     case.reread = sum(map(reread_characters, (case.original.response, *case.original.side_texts)))
             # One call for all readings of all texts, so that they share batches.
-            scores = iter(run_detector(detector, [item for group in readings for _, item in group]))
-            for case, group in zip(pending, readings, strict=True):
-                score = _highest([replace(next(scores), reading=name) if name else next(scores) for name, _ in group])
-                _decide(case, score, rail, policy)
+            scores = iter(run_detector(detector, [item for group, _ in texts for _, item in group]))
+            for case, (group, failures) in zip(pending, texts, strict=True):
+                own = [replace(next(scores), reading=name) if name else next(scores) for name, _ in group]
+                _decide(case, _highest([*own, *failures]), rail, policy)
         return [
             replace(as_observed(_final_decision(case, policy), case.original.response, policy), reread=case.reread)
             for case in cases
@@ -202,14 +202,23 @@ class GuardPipeline:
         return rewrites
 
 
-def _all_readings(item: GuardInput, rail: Rail) -> list[tuple[str, GuardInput]]:
+def _all_texts(
+    item: GuardInput, rail: Rail, detector: Detector
+) -> tuple[list[tuple[str, GuardInput]], list[HarmScore]]:
     """What is scored of one reply: its text, its side texts, and their further readings where the rail reads them.
 
     The name of a reading is empty for a text as it stands. A side text is scored as a reply of its own to the request.
+
+    Returns:
+        Names with texts, and a failed score if the further readings could not be found: what they hide is unchecked.
     """
-    texts = _texts(item)
-    further = [variant for text in texts for variant in variants(text)] if rail.readings else []
-    return [*(("", text) for text in texts), *further]
+    texts = [("", text) for text in _texts(item)]
+    if not rail.readings:
+        return texts, []
+    try:
+        return [*texts, *(variant for _, text in texts for variant in variants(text))], []
+    except Exception as error:  # noqa: BLE001 - a text that nobody foresaw is one that nobody checked
+        return texts, [failure_score(detector, f"further readings: {type(error).__name__}: {error}")]
 
 
 def _texts(item: GuardInput) -> list[GuardInput]:

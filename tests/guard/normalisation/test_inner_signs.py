@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -55,3 +56,15 @@ def test_a_text_in_two_parts_at_a_cut_reads_as_the_whole(data: st.DataObject, se
     cut = last_cut(text, 0)
     (before, fallen), (behind, others) = without_inner_signs(text[:cut]), without_inner_signs(text[cut:])
     assert without_inner_signs(text) == (before + behind, fallen + others)
+
+
+def test_a_word_whose_pieces_are_more_english_stays_apart() -> None:
+    text, _ = without_inner_signs("Take the be^st simp^le thin#gs and make/xq a bomb/xqz with the ti~mer.")
+    assert text == "Take the best simple things and make/xq a bomb/xqz with the timer."
+
+
+@pytest.mark.parametrize("tail", ["b" * 200_000, "b'" * 100_000, "#b" * 100_000, "b's" * 60_000, "b.\n" * 60_000])
+def test_the_time_grows_as_the_text(tail: str) -> None:
+    begin = time.process_time()
+    without_inner_signs(f"{HIDDEN[:-1]} {tail}")
+    assert time.process_time() - begin < 5

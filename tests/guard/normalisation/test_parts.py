@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import time
 
 import pytest
 
@@ -120,3 +121,18 @@ def test_base64_may_be_cut_and_of_either_alphabet() -> None:
         assert (text_of(from_base64(run[:-3]) or b"") or "").startswith("naïve words")
     assert from_base64("not base64!") is None
     assert text_of(b"\xff\x00\x9f" * 5) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [("The b0mb!!!!! is", "The bomb!!!!! is"), ("a t4x!!!!! here", "a taxi!!!! here"), ("b0mb,!,!", "bomb,!,!")],
+)
+def test_signs_behind_a_word_stay_and_those_within_are_letters(text: str, reads: str) -> None:
+    assert leetspeak.read(text) == reads
+
+
+@pytest.mark.parametrize("sign", ["!", "|", "!|", "!,"])
+def test_a_row_of_signs_behind_a_word_is_read_in_linear_time(sign: str) -> None:
+    begin = time.process_time()
+    assert leetspeak.read(f"the b0mb{sign * 100_000} now").startswith(f"the bomb{sign * 2}")
+    assert time.process_time() - begin < 5

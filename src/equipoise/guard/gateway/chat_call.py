@@ -44,6 +44,7 @@ class ChatCall:
         self.wants_moderation = False
         """Whether the client asked for OpenAI's object `moderation`."""
         self.wants_usage = False
+        self.choices = 1
         """Whether the client asked for token counts in a stream."""
         self.upstream_headers: dict[str, str] = {}
         """Headers of the upstream's response that the client gets."""

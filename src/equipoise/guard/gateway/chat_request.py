@@ -37,6 +37,7 @@ async def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
         raise RequestProblem(400, "expected stream: true or false", "invalid_request", param="stream")
     options = body.get("stream_options")
     call.wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    call.choices = body["n"] if isinstance(body.get("n"), int) else 1
     call.receipts.expect((part.path, part.kind) for part in request.parts)
     return request
 

@@ -104,6 +104,7 @@ class ChatStream:
             rules.uncheckable_decision,
             kinds,
             wants_usage=self._call.wants_usage,
+            choices=self._call.choices,
             answer=policy.answer,
         )
         # Both are closed here, in this order: a client may leave while either waits.

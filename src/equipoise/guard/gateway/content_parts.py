@@ -16,6 +16,7 @@ from equipoise.guard.gateway.carried_event import CarriedEvent, UnreadBytes
 from equipoise.guard.gateway.dialects import (
     CONTENT_FIELDS,
     CONTENT_KINDS,
+    FREE,
     REASONING,
     is_frame,
     is_prose,
@@ -268,12 +269,13 @@ def words_in(value: Any) -> str:
     return "\n".join(_words(value))
 
 
-def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
+def _words(value: Any, *, scalars: bool = True, free: bool = False) -> Iterator[str]:
     """All words in a value; the key of an object counts only if it is more than a name.
 
     Args:
         value: of JSON.
         scalars: whether numbers and truth values count: they may be the arguments of a tool.
+        free: whether its names are the model's own, so that also a field `id` or `type` may hold text.
     """
     if isinstance(value, str):
         if value:
@@ -282,11 +284,11 @@ def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
         for name, item in value.items():
             if is_prose(name):
                 yield name
-            if not is_wordless(name, item):
-                yield from _words(item, scalars=scalars)
+            if free or not is_wordless(name, item):
+                yield from _words(item, scalars=scalars, free=free or name in FREE)
     elif isinstance(value, Sequence):
         for item in value:
-            yield from _words(item, scalars=scalars)
+            yield from _words(item, scalars=scalars, free=free)
     elif value is not None and scalars:
         yield str(value)
 

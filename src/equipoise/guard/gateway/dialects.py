@@ -25,6 +25,8 @@ FRAME: Final = frozenset(chain.from_iterable(_FRAME_FIELDS.values()))
 WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
 """Fields that hold no text for people, as long as they hold one word."""
 _SPACE: Final = re.compile(r"\S\s+\S")
+FREE: Final = frozenset({"arguments", "input"})
+"""Fields of a tool's call whose object the model writes: in it no name says that a field holds no text."""
 
 _NAME_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "OpenRouter": ("provider", "native_finish_reason"),
@@ -34,9 +36,11 @@ _NAME_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 NAMES: Final = frozenset(chain.from_iterable(_NAME_FIELDS.values()))
 """Fields that hold the name of a company or a reason, as long as they hold no more than that."""
-_NAME: Final = re.compile(r"[\w .:/@()+-]{0,64}")
+_NAME: Final = re.compile(r"[\w .:/@()+-]{0,64}", re.ASCII)
 
-_WORD: Final = re.compile(r"[\w.:/-]{1,64}")
+_WORD: Final = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
+_STRUCTURED: Final = ("choices", "logprobs", "prompt_logprobs")
+"""Fields of a frame that are objects or lists; the choices are judged by themselves, the others repeat their tokens."""
 
 LABELS: Final = frozenset(
     # Azure's severities, SGLang's weight version, Bedrock's guardrail action.
@@ -95,6 +99,10 @@ def is_frame(name: str, value: Any) -> bool:
     if name in ("usage", "timings", "kv_transfer_params"):
         # Counts, and single words such as a tier of the service or the address of a cache.
         return all(_WORD.fullmatch(text) for text in texts_beside(value))
+    if name in _STRUCTURED:
+        return not isinstance(value, str) or not _is_sentence(value)
+    if isinstance(value, Mapping | list):
+        return (name in FRAME or name in WORDLESS or name in NAMES) and not any(texts_beside(value))
     if name in FRAME or name in WORDLESS:
         return not _is_sentence(value)
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)
@@ -106,7 +114,8 @@ def is_wordless(name: str, value: Any) -> bool:
 
 
 def _is_sentence(value: Any) -> bool:
-    return isinstance(value, str) and _SPACE.search(value) is not None
+    # Chinese, Japanese and Thai have no spaces, and no id or type has other letters than ASCII's.
+    return isinstance(value, str) and (_SPACE.search(value) is not None or not value.isascii())
 
 
 def is_prose(key: str) -> bool:

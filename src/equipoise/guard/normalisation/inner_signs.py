@@ -15,7 +15,8 @@ _SENTENCE: Final = re.compile(r"(?<=[^\W\d_][^\W\d_])(?:[.!?:;][ \n]|[)。！？
 _TOKEN: Final = re.compile(r"\S+")
 _INNER: Final = re.compile(r"(?<=[A-Za-z])(?:[^\w\s]|_){1,3}(?=[A-Za-z])")
 """Signs between two letters."""
-_CONTRACTION: Final = re.compile(r"[A-Za-z]+['\u2019](?:s|t|d|m|re|ve|ll)(?![A-Za-z])", re.IGNORECASE)
+_CONTRACTION: Final = re.compile(r"[^A-Za-z]*[A-Za-z]+['\u2019](?:s|t|d|m|re|ve|ll)[^A-Za-z]*", re.IGNORECASE)
+"""A word that is nothing else: it is matched as a whole, which takes a time that grows as its length."""
 LEAST: Final = 3
 """Words of one sentence that become English without their signs, from which on the signs hide something."""
 LONG: Final = 4
@@ -36,11 +37,11 @@ def without_inner_signs(text: str) -> tuple[str, int]:
 
 
 def _without(sentence: str) -> tuple[str, int]:
-    tokens = [token for token in _TOKEN.findall(sentence) if _INNER.search(token) and not _CONTRACTION.search(token)]
-    if sum(_is_one_word(token) and not _has_english_pieces(token) for token in tokens) < LEAST:
+    tokens = [token for token in _TOKEN.findall(sentence) if _INNER.search(token) and not _CONTRACTION.fullmatch(token)]
+    if sum(_is_one_word(token) and _english_share(token, " ") < 1.0 for token in tokens) < LEAST:
         return sentence, 0
-    # Beside words that are sure to be hidden so, each is taken for one unless its pieces are English and it is not.
-    hidden = [token for token in tokens if _is_one_word(token) or not _has_english_pieces(token)]
+    # Beside words that are sure to be hidden so, each is taken for one unless its pieces are more English than it is.
+    hidden = [token for token in tokens if _english_share(token, "") >= _english_share(token, " ")]
     joined = {token: _INNER.sub("", token) for token in hidden}
     fallen = sum(len(_INNER.findall(token)) for token in hidden)
     return _TOKEN.sub(lambda match: joined.get(match[0], match[0]), sentence), fallen
@@ -51,5 +52,5 @@ def _is_one_word(token: str) -> bool:
     return len(words) == 1 and len(words[0]) >= LONG and is_word(words[0])
 
 
-def _has_english_pieces(token: str) -> bool:
-    return known_share(words_of(_INNER.sub(" ", token))) == 1.0
+def _english_share(token: str, between: str) -> float:
+    return known_share(words_of(_INNER.sub(between, token)))

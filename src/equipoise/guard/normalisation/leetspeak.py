@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from equipoise.guard.normalisation.vocabulary import is_word
@@ -54,6 +55,8 @@ _PAIRS: Final = (
 """Signs that together draw a letter, the longest first."""
 _TOKEN: Final = re.compile(r"\S+")
 _EDGES: Final = ".,;:?\"')]}"
+_LAST: Final = "!|"
+"""Signs that are letters within a word, and punctuation behind one."""
 DENSE: Final = 0.15
 """Share of tokens that mix letters with signs for letters, from which on a whole text is read so."""
 DRAWN: Final = 3
@@ -125,19 +128,26 @@ def _plain(token: str) -> str:
 
 def _word(token: str, *, dense: bool) -> str:
     begin = len(token) - len(token.lstrip("\"'([{"))
-    core = token[begin:].rstrip(_EDGES)
-    end = token[begin + len(core) :]
-    signs = sum(character in LETTERS for character in core)
-    if not signs or (not dense and not _mixes(core)):
-        return token
-    choices = [LETTERS.get(character, character.lower()) for character in core]
-    candidates = ["".join(letters) for letters in itertools.islice(itertools.product(*choices), _MOST)]
-    word = next(filter(is_word, candidates), None)
-    # The last sign may be punctuation after all: `b0mb!`.
-    if word is None and core[-1] in "!|" and len(core) > 2:
-        shorter = _word(core[:-1], dense=dense)
-        return f"{token[:begin]}{shorter}{core[-1]}{end}"
+    for part in _beginnings(token[begin:].rstrip(_EDGES)):
+        if not any(character in LETTERS for character in part) or not (dense or _mixes(part)):
+            return token
+        choices = [LETTERS.get(character, character.lower()) for character in part]
+        candidates = ["".join(letters) for letters in itertools.islice(itertools.product(*choices), _MOST)]
+        word = next(filter(is_word, candidates), None)
+        if word is not None:
+            break
     if dense:
-        keep = core.isdigit() and word is None
-        return token if keep else f"{token[:begin]}{word or candidates[0]}{end}"
-    return token if word is None or len(word) < 4 else f"{token[:begin]}{word}{end}"
+        letters = candidates[0] if word is None and not part.isdigit() else word
+    else:
+        letters = word if word is not None and len(word) >= 4 else None
+    return token if letters is None else f"{token[:begin]}{letters}{token[begin + len(part) :]}"
+
+
+def _beginnings(core: str) -> Iterator[str]:
+    """A token as it is, and without signs at its end: they may be punctuation (`b0mb!`), one or two of them not."""
+    yield core
+    bare = core.rstrip(_EDGES + _LAST)
+    for kept in (2, 1, 0):
+        length = len(bare) + kept
+        if 2 <= length < len(core):
+            yield core[:length]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.streaming import events
 from equipoise.guard.gateway.streaming.events import PIECE, chunks, in_pieces
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream
 from equipoise.guard.gateway.streaming.stream_stats import StreamStats
@@ -136,3 +137,9 @@ def test_pieces_hold_all_events_in_order_and_few_bytes_each(sizes: list[int]) ->
     assert b"".join(pieces) == b"".join(events)
     assert all(len(piece) < PIECE + max(sizes) for piece in pieces)
     assert all(len(first) + len(second) >= PIECE for first, second in pairwise(pieces))
+
+
+def test_an_event_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LONGEST", 2000)
+    assert sent(BEGIN + b"data: [1,\n" * 300)[-1]["error"]["message"] == "the upstream sent an event without an end"
+    assert "error" not in sent(BEGIN * 100 + WHOLE)[-1]

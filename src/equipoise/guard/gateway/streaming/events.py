@@ -22,7 +22,8 @@ FINISHED: Final[dict[str, Any]] = {}
 PIECE: Final = 65_536
 """Bytes from which on events are written by themselves."""
 LONGEST: Final = 64_000_000
-"""Bytes of one line, as of a whole reply: a picture is one line. An upstream that sends more is out of order."""
+"""Bytes of one line and characters of one event, as of a whole reply: a picture is one line. An upstream that sends
+more is out of order."""
 
 
 class UpstreamError(Exception):
@@ -77,11 +78,20 @@ class _Events:
     def __init__(self) -> None:
         self._kind = ""
         self._data: list[str] = []
+        self._size = 0
+        """Characters of the lines of this event."""
         self._bare = False
         """Whether the event's lines are bare JSON, as servers write errors that come up in the middle of a stream."""
 
     def take(self, line: str) -> list[dict[str, Any] | None]:
-        """What is complete with one more line."""
+        """What is complete with one more line.
+
+        Raises:
+            UpstreamError: an event without an end, or one that is no chunk.
+        """
+        self._size += len(line)
+        if self._size > LONGEST:
+            raise UpstreamError("the upstream sent an event without an end")
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
@@ -116,7 +126,7 @@ class _Events:
 
     def _end(self) -> list[dict[str, Any] | None]:
         kind, data = self._kind, "\n".join(self._data)
-        self._kind, self._data, self._bare = "", [], False
+        self._kind, self._data, self._size, self._bare = "", [], 0, False
         if data.strip().strip('"') == "[DONE]":
             return [FINISHED]
         return [_object(kind, data)] if kind or data else []

@@ -55,6 +55,7 @@ class GuardedStream:
         uncheckable: the decision about a text with a part that cannot be checked.
         uncheckable_kinds: kinds of parts that cannot be checked.
         wants_usage: whether the client asked for token counts.
+        choices: how many the client asked for.
         answer: the field of a delta that holds a refusal, and its finish reason.
     """
 
@@ -64,6 +65,7 @@ class GuardedStream:
     uncheckable: Callable[[str], GuardDecision]
     uncheckable_kinds: frozenset[str] = frozenset({"unsupported", "file"})
     wants_usage: bool = False
+    choices: int = 1
     answer: AnswerPolicy = field(default_factory=AnswerPolicy)
     _head: list[dict[str, Any]] = field(default_factory=list)
     """Chunks without a choice that came before the first choice."""
@@ -71,8 +73,8 @@ class GuardedStream:
     """Chunks without a choice that came later, or that hold words."""
     _finished: bool = False
     """Whether the upstream said that its stream is complete."""
-    _beside: dict[str, Any] = field(default_factory=dict)
-    """Words of chunks without a choice; they are judged with every choice."""
+    _beside: list[dict[str, Any]] = field(default_factory=list)
+    """Words of each chunk without a choice; they are judged with every choice."""
 
     async def run(
         self, upstream: AsyncIterator[dict[str, Any] | None], stop: Callable[[], Awaitable[None]]
@@ -105,11 +107,7 @@ class GuardedStream:
                     if self.stats.failure is not None:
                         break
                     # The upstream need not compute what nobody will be sent.
-                    if (
-                        self.stats.choices
-                        and all(buffer.ended for buffer in self.stats.choices.values())
-                        and self._flagged()
-                    ):
+                    if self._all_ended() and self._flagged():
                         await self._read_usage(ahead)
                         break
         except UpstreamError as error:
@@ -169,6 +167,11 @@ class GuardedStream:
     def _flagged(self) -> bool:
         return any(decision.changed for decision in self.stats.decisions.values())
 
+    def _all_ended(self) -> bool:
+        """Whether every choice that the client wants has begun and ended; some servers send one after the other."""
+        choices = self.stats.choices
+        return len(choices) >= max(1, self.choices) and all(buffer.ended for buffer in choices.values())
+
     async def _read_usage(self, upstream: AsyncIterator[dict[str, Any] | None]) -> None:
         """Read on for the token counts, if the client asked for them; nothing else of it is used."""
         if not self.wants_usage:
@@ -219,7 +222,8 @@ class GuardedStream:
             buffer = self.stats.choices.get(index)
             if buffer is None:
                 buffer = self.stats.choices[index] = ChoiceBuffer(index, self.settings.hold)
-                buffer.add_beside(self._beside)
+                for beside_before in self._beside:
+                    buffer.add_beside(beside_before)
             if buffer.ended:
                 # Replaced by a refusal or a rewrite already; the upstream goes on because of its other choices.
                 continue
@@ -240,8 +244,8 @@ class GuardedStream:
         """Take a chunk without a choice: Azure's first one, token counts, or words that every choice is judged with."""
         if not self.stats.frame:
             self.stats.framed = chunk
-        for name, value in beside.items():
-            self._beside[name] = value
+        if beside:
+            self._beside.append(beside)
         for buffer in self.stats.choices.values():
             if not buffer.ended:
                 buffer.add_beside(beside)

@@ -22,7 +22,9 @@ class _End:
     """What the upstream raised, if it did not just end."""
 
 
-_CANCELLED: Final = _End(UpstreamError("the upstream's connection broke"))
+def _cancelled() -> _End:
+    # An exception of its own each time: one that is raised again and again keeps the frames of all that raised it.
+    return _End(UpstreamError("the upstream's connection broke"))
 
 
 class ReadAhead:
@@ -74,7 +76,7 @@ class ReadAhead:
     async def __anext__(self) -> dict[str, Any] | None:
         if self._ended is None:
             dead = self._queue.empty() and self._task is not None and self._task.done()
-            item = _CANCELLED if dead else await self._queue.get()
+            item = _cancelled() if dead else await self._queue.get()
             if not isinstance(item, _End):
                 return item
             self._ended = item
@@ -85,7 +87,7 @@ class ReadAhead:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """Wake who waits for the next chunk of a task that somebody else has cancelled."""
         if task.cancelled() and not self._queue.full():
-            self._queue.put_nowait(_CANCELLED)
+            self._queue.put_nowait(_cancelled())
 
     async def _read(self) -> None:
         end = _End()
