@@ -210,3 +210,28 @@ def test_the_final_check_begins_nothing_once_the_time_is_spent(after: int, check
     assert not state.finalize(candidate(70))
     assert len(rates.in_full_of) == checks
     assert torch.equal(state.best(), candidate(90))
+
+
+@pytest.mark.parametrize(("later", "level"), [(0.8, 70), (0.1, 80)])
+def test_a_start_that_the_time_ends_competes_with_the_one_before(later: float, level: int) -> None:
+    def success(pixels: Tensor) -> float:
+        return 0.2 if torch.equal(pixels, candidate(80)) else later
+
+    state = AttackState(Level(), CLEAN, StopCriteria(1), success, None, exact=False)
+    assert not state.check(record(state, 80, 0.4))
+    assert not state.finalize(candidate(80))
+    assert not state.check(record(state, 70, 0.2))
+    assert torch.equal(state.best(), candidate(level))
+
+
+def test_the_final_check_scores_nothing_once_the_time_is_spent() -> None:
+    objective = Level()
+    criteria = StopCriteria(1, max_seconds=3600.0)
+    state = AttackState(objective, CLEAN, criteria, lambda pixels: 0.2, None, exact=False)
+    for level in (90, 80, 70):
+        state.check(record(state, level, level / 255))
+    looks = iter([False])
+    state.out_of_time = lambda: next(looks, True)  # type: ignore[method-assign]
+    assert not state.finalize(candidate(70))
+    assert objective.scored == 0
+    assert state.rate == 0.2

@@ -187,6 +187,9 @@ class AttackState:
         if not self._exact or rate is not None:
             self._waiting.append(checked)
             self._forget()
+        if self._chosen is not None and checked.rate is not None and checked.rank[0] > self._chosen.rank[0]:
+            # The start before this one ended without success. Should the time end this one, its candidate counts.
+            self._chosen, self.chosen_by = checked, "rate"
         return False
 
     def finalize(self, candidate: Tensor) -> bool:
@@ -208,7 +211,10 @@ class AttackState:
         # Twice the same picture would ask the same questions twice.
         scored = [*self._waiting, *([self._lowest] if math.isfinite(self._lowest.loss) else [])]
         distinct = {id(waiting.pixels): waiting for waiting in scored}.values()
-        scored = [w if math.isfinite(w.loss) else replace(w, loss=self._score(w.pixels)) for w in distinct]
+        scored = [
+            w if math.isfinite(w.loss) or self.out_of_time() else replace(w, loss=self._score(w.pixels))
+            for w in distinct
+        ]
         finalists = sorted(scored, key=lambda waiting: waiting.rank, reverse=True)[:_FINALISTS]
         # A check during the run stops at the first questions that put the target out of reach, so that two rates may be
         # of different questions. Only rates over all questions can be compared.

@@ -212,6 +212,7 @@ class RefusalAttack:
             )
         if not pictures:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
+        started = time.perf_counter()
         objectives, checks = [], []
         for picture in pictures:
             objective, prompts, aims = self._objective(picture, models, questions, bystanders)
@@ -228,7 +229,7 @@ class RefusalAttack:
             [to_pixels(picture) for picture in pictures],
             seed=seed,
             success=success if self.check_every else None,
-            stop=replace(self._stop_criteria(), enough_rate=None),
+            stop=replace(self._stop_criteria(time.perf_counter() - started), enough_rate=None),
             progress=progress,
         )
 
