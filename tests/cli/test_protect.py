@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from equipoise.cli.protect import is_protected
+from equipoise.cli.protect import is_dark, is_protected
 from equipoise.errors import PictureError
 from equipoise.media.appearance import on_white
 from equipoise.media.decode import open_picture
@@ -185,3 +185,9 @@ def test_what_is_not_protected_shall_not_be_published(equipoise: Command, tmp_pa
     alone = equipoise("protect", folder / "dark.png", *RUN, "--out", tmp_path / "alone")
     assert "None of these pictures is well protected." in alone.stdout
     assert "Publish" not in alone.stdout
+
+
+def test_a_transparent_ground_is_not_dark(tmp_path: Path) -> None:
+    for alpha, dark in ((0, False), (255, True)):
+        Image.new("RGBA", (32, 32), (0, 0, 0, alpha)).save(tmp_path / "logo.png")
+        assert is_dark(tmp_path / "logo.png") is dark

@@ -13,7 +13,7 @@ from PIL import Image
 
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.perturb.record import PictureRecord
-from equipoise.perturb.results_folder import MANIFEST, ResultsFolder, only_writer, sha256
+from equipoise.perturb.results_folder import CLAIMED, MANIFEST, ResultsFolder, only_writer, sha256
 from tests.perturb.test_record import record
 
 RECIPE = {"models": ["a"], "epsilon": 8 / 255, "seed": 0}
@@ -122,9 +122,9 @@ def test_a_folder_of_another_recipe_is_refused_and_says_what_changed(folder: Res
     with pytest.raises(UsageError, match=r"epsilon was 0\.0313\d+, now 0\.1; seed was 0, now 7") as refused:
         other.claim((clean,), overwrite=False)
     assert "\n" not in str(refused.value)
-    assert json.loads((folder.path / MANIFEST).read_text()) == RECIPE
+    assert json.loads((folder.path / MANIFEST).read_text()) == RECIPE | {CLAIMED: [clean.stem]}
     other.claim((clean,), overwrite=True)
-    assert json.loads((folder.path / MANIFEST).read_text()) == other.recipe
+    assert json.loads((folder.path / MANIFEST).read_text()) == other.recipe | {CLAIMED: [clean.stem]}
 
 
 def test_a_long_value_is_cut_in_the_message(folder: ResultsFolder) -> None:
@@ -218,3 +218,20 @@ def test_a_folder_has_one_writer_and_is_free_again_after_it(tmp_path: Path) -> N
     with only_writer(path):
         pass
     assert path.is_dir()
+
+
+@pytest.mark.parametrize("name", ["dog.png", "dog.json"])
+def test_a_file_that_was_put_between_two_runs_is_not_overwritten(folder: ResultsFolder, clean: Path, name: str) -> None:
+    (folder.path / name).write_text("precious")
+    folder.claim((clean,), overwrite=False)
+    with pytest.raises(UsageError, match=f"expected no {name}"):
+        folder.claim((clean, Path("dog.jpg")), overwrite=False)
+    (folder.path / name).unlink()
+    folder.claim((Path("dog.jpg"),), overwrite=False)
+    (folder.path / name).write_text("a result")
+    folder.claim((clean, Path("dog.jpg")), overwrite=False)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(folder: ResultsFolder, clean: Path) -> None:
+    (folder.path / MANIFEST).write_text(json.dumps(dict(folder.recipe)))
+    folder.claim((clean, Path("dog.jpg")), overwrite=False)

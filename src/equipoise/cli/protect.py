@@ -118,10 +118,12 @@ def not_protected_from(record: PictureRecord) -> list[str]:
 
 def is_dark(file: Path) -> bool:
     """Whether a picture is as dark as those that no number of steps protected from the reference models."""
-    from PIL import Image, ImageStat
+    from PIL import ImageStat
 
-    with Image.open(file) as picture:
-        return fmean(ImageStat.Stat(picture.convert("RGB")).mean) < DARK
+    from equipoise.media.decode import open_picture
+
+    # As models see it: on white where it is transparent.
+    return fmean(ImageStat.Stat(open_picture(file)).mean) < DARK
 
 
 def _sentences(record: PictureRecord, folder: Path) -> list[str]:

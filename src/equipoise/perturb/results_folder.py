@@ -20,6 +20,9 @@ from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""
+CLAIMED = "claimed"
+"""Field of the manifest with the stems of all pictures so far, whose results may be replaced; earlier versions wrote
+none."""
 PROBE = ".equipoise-"
 """How the names of files begin that only try whether a folder can be written."""
 _LEFT_OVER = re.compile(r"\.(.+\.(png|json|html)|[0-9a-f]{64})\.part", re.DOTALL)
@@ -70,19 +73,23 @@ class ResultsFolder:
             UsageError: it holds the results of another recipe, or files that no run of ours made.
         """
         self.check(self.path, self.recipe, overwrite=overwrite)
-        if not (self.path / MANIFEST).exists() and not overwrite:
-            ours = [path(image) for image in images for path in (self.png, self.json)]
-            # The pages of the contact sheet: index.html, index-2.html, ...
-            ours += [self.path / "index.html", *sorted(self.path.glob("index-[0-9]*.html"))]
+        kept = _read(self.path / MANIFEST)
+        claimed = set(() if kept is None else kept.get(CLAIMED, (image.stem for image in images)))
+        if not overwrite:
+            ours = [path(image) for image in images if image.stem not in claimed for path in (self.png, self.json)]
+            if kept is None:
+                # The pages of the contact sheet: index.html, index-2.html, ...
+                ours += [self.path / "index.html", *sorted(self.path.glob("index-[0-9]*.html"))]
             # `lexists` holds names that no file can have for missing, where `Path.exists` raises an error.
             foreign = next((file for file in ours if os.path.lexists(file)), None)
             if foreign:
                 raise UsageError(
-                    f"expected no {foreign.name} in {self.path} before the first run, got a file made by something "
-                    "else; try another --out, or --overwrite"
+                    f"expected no {foreign.name} in {self.path} before the first run of that name, got a file made by "
+                    "something else; try another --out, or --overwrite"
                 )
         self.clean()
-        write_whole(self.path / MANIFEST, json.dumps(self.recipe, indent=1, ensure_ascii=False))
+        document = {**self.recipe, CLAIMED: sorted(claimed.union(image.stem for image in images))}
+        write_whole(self.path / MANIFEST, json.dumps(document, indent=1, ensure_ascii=False))
 
     def stem(self, image: Path) -> Path:
         """Where the results lie, without suffix; `PerturbationResult.save` and `load` take it."""
