@@ -63,8 +63,10 @@ class TrainingProcesses:
             state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
             _require_data_parallel(str(state.distributed_type))
             assert state.distributed_type != DistributedType.NO
-            # Threads of an open group may want the interpreter when it has ended, which aborts a finished training.
-            atexit.register(state.destroy_process_group)
+            if distributed.get_backend() == "gloo":
+                # Its threads may want the interpreter when it has ended, which aborts a finished training. NCCL has no
+                # such threads, and leaving it may wait for a process that still computes.
+                atexit.register(state.destroy_process_group)
         return cls(distributed.get_rank(), distributed.get_world_size(), ShardingPlan.configured())
 
     @property
