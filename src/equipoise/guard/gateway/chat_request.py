@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.chat_call import ChatCall
-from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, replaced
+from equipoise.guard.gateway.content_parts import ChatRequest, parse_request
 from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
 from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.reply_choices import replaced
 from equipoise.guard.gateway.request_body import worked_on
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.streaming.events import DONE, event

@@ -13,10 +13,11 @@ from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.carried_event import CARRIED
 from equipoise.guard.gateway.chat_call import ChatCall
-from equipoise.guard.gateway.content_parts import ChatRequest, ReplyChoice, beside_choices, parse_reply, replaced
+from equipoise.guard.gateway.content_parts import ChatRequest
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unchecked_problem
 from equipoise.guard.gateway.native.native_call import NativeCall
 from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.reply_choices import ReplyChoice, beside_choices, parse_reply, replaced
 from equipoise.guard.gateway.reply_forms import as_whole
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.upstream import parsed

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import in_blob
-from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, escaped, root_of, side_texts_of
+from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, escaped
 from equipoise.guard.gateway.dialects import is_frame, texts_beside
+from equipoise.guard.gateway.reply_choices import root_of, side_texts_of
 from equipoise.guard.gateway.streaming.delta_parts import NAME, delta_parts
 from equipoise.guard.gateway.streaming.repeated_fields import RepeatedFields
 from equipoise.guard.normalisation.holdback import holdback_start

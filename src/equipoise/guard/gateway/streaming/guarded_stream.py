@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.gateway.content_parts import beside_choices
 from equipoise.guard.gateway.dialects import is_frame
 from equipoise.guard.gateway.errors import unchecked_problem
+from equipoise.guard.gateway.reply_choices import beside_choices
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event, in_pieces
 from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
