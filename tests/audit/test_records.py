@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.audit.append_only_log import AppendOnlyLog
-from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
+from equipoise.audit.recorded_exchange import to_exchange
+from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import UsageError
 from equipoise.types import Sample, Turn, Verdict
 

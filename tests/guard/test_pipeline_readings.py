@@ -83,3 +83,13 @@ def test_readings_that_cannot_be_found_are_a_failed_check(
     decision = GuardPipeline(Words())([GuardInput("A fine day.", "How?")], Policy(output=Rail(fail=fail)))[0]
     assert (decision.action, decision.decided_by) == (action, "fail mode")
     assert "RecursionError" in decision.why
+
+
+@pytest.mark.parametrize("fail", ["closed", "open", "refuse"])
+def test_a_failed_part_does_not_hide_one_that_is_harmful(monkeypatch: pytest.MonkeyPatch, fail: FailMode) -> None:
+    def broken(item: GuardInput) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(pipeline, "variants", broken)
+    decision = GuardPipeline(Words())([GuardInput(HARMFUL, "How?")], Policy(output=Rail(fail=fail)))[0]
+    assert (decision.action, decision.harm) == ("refuse", 0.9)

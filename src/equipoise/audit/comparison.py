@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from equipoise.audit.json_reader import JsonObject
-from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, label_of
+from equipoise.audit.labels import ATTACKED, AXES, KINDS, PLAIN, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import noise_suites
 from equipoise.errors import UsageError
@@ -261,9 +261,9 @@ def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSi
 
 def _is_same(both: SamplePair) -> bool:
     a, b = both.a.row, both.b.row
-    # Plain against plain must have asked the very same thing. Against a perturbed or prefilled variant the content
-    # differs by design, and the sample is the same where it expects the same.
-    if a.variant == b.variant == PLAIN:
+    # The same variant of two runs must have asked the very same thing. Pictures that were attacked on another model
+    # differ, and so does one variant from another: there the sample is the same where it expects the same.
+    if a.variant == b.variant and a.variant not in ATTACKED:
         return a.content == b.content
     return a.sample.expected == b.sample.expected
 

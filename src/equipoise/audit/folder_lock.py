@@ -6,9 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from equipoise.errors import OutputError
 from equipoise.folder_lock import lock_folder
+
+LOCK: Final = ".lock"
+"""The file that is locked."""
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
     try:

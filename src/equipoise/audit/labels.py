@@ -18,6 +18,8 @@ RateName = Literal[
 """A rate of an audit."""
 PLAIN: Final = "plain"
 """The variant without attack or defence."""
+ATTACKED: Final = ("perturbed", "defended perturbed", "defended adaptive")
+"""Variants whose pictures were attacked on the model, and differ from one model to another."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
 from equipoise.audit.perturbed_picture import PerturbedPicture, read_perturbed_pictures
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.types import Exchange, FinishReason, Sample, Turn, Verdict, Wire, sample_values
+from equipoise.types import FinishReason, Sample, Turn, Verdict, Wire, sample_values
 
 FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
@@ -393,8 +393,3 @@ class AuditRun:
         if verdict is None:
             return AuditCase(row, reply, Verdict(None, unscored="not judged yet"))
         return AuditCase(row, reply, verdict.verdict)
-
-
-def to_exchange(sample: Sample, row: ReplyRow) -> Exchange:
-    """A recorded reply as judges take it; opens the sample's pictures."""
-    return Exchange(sample.prompt, row.reply, row.finish, row.model, row.wire, row.error, row.by, sample)

@@ -29,7 +29,8 @@ DEPTH: Final = 4
 """How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
-_LARGEST_CELL: Final = 2**30
+LARGEST_CELL: Final = 2**30
+"""Characters of a cell of CSV; what the standard library takes by default is less than a long reply."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,16 @@ def read_table(folder: Path, *stems: str) -> list[TableRow]:
     Raises:
         UsageError: no such folder, no such table, or a part is missing or cannot be read.
     """
-    return [row for path in _parts(find_table(folder, *stems)) for row in read_rows(path)]
+    return read_parts(find_table(folder, *stems))
+
+
+def read_parts(path: Path) -> list[TableRow]:
+    """The rows of a table, of all its parts where the path is one of several.
+
+    Raises:
+        UsageError: a part is missing or cannot be read.
+    """
+    return [row for part in _parts(path) for row in read_rows(part)]
 
 
 def find_table(folder: Path, *stems: str) -> Path:
@@ -250,7 +260,7 @@ def _delimited(path: Path, delimiter: str | None) -> Iterator[TableRow]:
     text = re.sub(r"\A\"?sep=(.)\"?\r?\n", "\n", text)
     delimiter = delimiter or _separator(text)
     # The limit is one of the whole process: set for this file only, and put back whatever happens.
-    before = csv.field_size_limit(_LARGEST_CELL)
+    before = csv.field_size_limit(LARGEST_CELL)
     try:
         # The reader wants line ends untouched: those inside of cells are part of them.
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -141,7 +141,7 @@ class GuardPipeline:
             scores = iter(run_detector(detector, [item for group, _ in texts for _, item in group]))
             for case, (group, failures) in zip(pending, texts, strict=True):
                 own = [replace(next(scores), reading=name) if name else next(scores) for name, _ in group]
-                _decide(case, _highest([*own, *failures]), rail, policy)
+                _decide(case, _deciding([*own, *failures], rail), rail, policy)
         return [
             replace(as_observed(_final_decision(case, policy), case.original.response, policy), reread=case.reread)
             for case in cases
@@ -257,13 +257,25 @@ def _final_decision(case: _PipelineCase, policy: Policy) -> GuardDecision:
     return case.decide("refuse", policy.refuse(_kind(case)), case.scores[0].detector, why)
 
 
+def _deciding(scores: Sequence[HarmScore], rail: Rail) -> HarmScore:
+    """The score of a reply, its side texts and readings that decides.
+
+    One part that could not be checked makes the whole reply unchecked, however harmless the others are. A part that is
+    harmful decides all the same: otherwise a part that nobody can check would let it pass where the rail fails open.
+    """
+    scored = [score for score in scores if score.harm is not None]
+    if 0 < len(scored) < len(scores):
+        highest = _highest(scored)
+        return highest if judge(rail, highest)[0] not in ("allow", "flag") else _highest(scores)
+    return _highest(scores)
+
+
 def _highest(scores: Sequence[HarmScore]) -> HarmScore:
-    """The highest score of a reply, its side texts and readings; if one of them failed, the whole check failed."""
+    """The highest score, or a failure where there is one; an average would let a long part cover a short one."""
     if len(scores) == 1:
         return scores[0]
     seconds = sum(score.seconds for score in scores)
-    # 2 is above every probability: one part that could not be checked makes the whole reply unchecked, however harmless
-    # the other parts are. An average would let a long harmless part cover a short harmful one.
+    # 2 is above every probability.
     highest = max(scores, key=lambda score: 2.0 if score.harm is None else score.harm)
     kinds = {
         name: max(other.categories.get(name, 0.0) for other in scores) for score in scores for name in score.categories

@@ -196,7 +196,8 @@ def _count(
         ("harm", "harm", "harmful", verdict.harmful),
     )
     for label, graded, binary, judged in labels:
-        given = row.values.get(graded, row.values.get(binary))
+        given = row.values.get(graded)
+        given = row.values.get(binary) if given is None else given
         if given is None:
             continue
         key = given.strip().lower() if isinstance(given, str) else given

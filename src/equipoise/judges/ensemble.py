@@ -77,17 +77,18 @@ class Ensemble:
         if self.encoder is None:
             return [replace(verdict, reasons=(*verdict.reasons, *self.notes)) for verdict in phrases]
         guesses = run_judge_safely("encoder", self.encoder.probabilities, exchanges)
-        # A text instead of a list is the reason why the encoder failed as a whole; the phrases then judge alone.
-        if isinstance(guesses, str):
-            return [_together(verdict, None, guesses) for verdict in phrases]
-        silent = [
-            verdict.unscored if verdict and verdict.unscored else "nothing to read"
-            for verdict in self.encoder.abstentions(exchanges)
-        ]
-        return [
-            _with_kind(_together(verdict, guess, f"the encoder abstained: {why}"), exchange)
-            for verdict, guess, why, exchange in zip(phrases, guesses, silent, exchanges, strict=True)
-        ]
+        read = [exchange for exchange, guess in zip(exchanges, guesses, strict=True) if not isinstance(guess, str)]
+        silent = iter(self.encoder.abstentions(read))
+        verdicts = []
+        for verdict, guess, exchange in zip(phrases, guesses, exchanges, strict=True):
+            # A text is the reason why the encoder failed; the phrases then judge alone.
+            if isinstance(guess, str):
+                verdicts.append(_together(verdict, None, guess))
+                continue
+            abstention = next(silent)
+            why = abstention.unscored if abstention and abstention.unscored else "nothing to read"
+            verdicts.append(_with_kind(_together(verdict, guess, f"the encoder abstained: {why}"), exchange))
+        return verdicts
 
     def _members(self) -> list[tuple[str, Judge]]:
         members: list[tuple[str, Judge]] = [("phrases", self.phrases)]

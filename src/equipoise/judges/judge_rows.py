@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TextIO, TypeVar, get_args
 
+from equipoise.data.tables import LARGEST_CELL
 from equipoise.errors import PictureError, UsageError
 from equipoise.judges.llm_interface import drop_lone_surrogates
 from equipoise.types import Exchange, FinishReason, Message, Prompt, Sample, Wire
@@ -95,6 +96,8 @@ def check(path: Path) -> None:
         raise UsageError(
             f"expected UTF-8, got byte {error.object[error.start]:#04x} in {path}; try saving it as UTF-8"
         ) from error
+    except csv.Error as error:
+        raise UsageError(f"expected a CSV file, got '{error}' in {path}; try saving it again") from error
     except OSError as error:
         raise UsageError(f"expected a file that can be read, got {path}: {error.strerror}; try another") from error
     if good == 0:
@@ -115,11 +118,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Line number and object of every row that is not blank; a sentence in place of what is no object."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(file)
-            for values in reader:
-                extra = values.pop(None, None)
-                filled = {name: value for name, value in values.items() if value not in (None, "")}
-                yield reader.line_num, "has more cells than the header" if extra else filled
+            yield from _csv_objects(file)
             return
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -130,6 +129,19 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 yield number, "is not JSON"
                 continue
             yield number, value if isinstance(value, dict) else "is no JSON object"
+
+
+def _csv_objects(file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    # The limit is one of the whole process; a reply may be longer than what it is by default.
+    before = csv.field_size_limit(LARGEST_CELL)
+    try:
+        reader = csv.DictReader(file)
+        for values in reader:
+            extra = values.pop(None, None)
+            filled = {name: value for name, value in values.items() if value not in (None, "")}
+            yield reader.line_num, "has more cells than the header" if extra else filled
+    finally:
+        csv.field_size_limit(before)
 
 
 def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) -> JudgeRow:

@@ -14,6 +14,8 @@ from equipoise.types import Exchange, Judge, Verdict
 logger = logging.getLogger(__name__)
 
 Said = TypeVar("Said")
+BROKEN = 3
+"""Exchanges in a row on which a judge fails alone, after which it is taken for broken."""
 
 
 def name_of(judge: Judge) -> str:
@@ -41,30 +43,47 @@ def digest(parts: Any) -> str:
 
 
 def run_judge(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
-    """One verdict for each exchange, in order; all unscored, with the reason, where the judge breaks."""
-    outcome = run_judge_safely(name_of(judge), judge, exchanges)
-    return [Verdict(None, unscored=outcome)] * len(exchanges) if isinstance(outcome, str) else outcome
+    """One verdict for each exchange, in order; unscored, with the reason, where the judge breaks on it."""
+    outcomes = run_judge_safely(name_of(judge), judge, exchanges)
+    return [Verdict(None, unscored=outcome) if isinstance(outcome, str) else outcome for outcome in outcomes]
 
 
 def run_judge_safely(
     name: str, ask: Callable[[Sequence[Exchange]], Sequence[Said]], exchanges: Sequence[Exchange]
-) -> list[Said] | str:
-    """The verdicts of a judge, or the reason in one sentence where it failed.
+) -> list[Said | str]:
+    """What a judge says of each exchange, or the reason in one sentence where it failed.
 
-    A broken judge must neither end a run nor decide anything in it; the log has its traceback.
+    A broken judge must neither end a run nor decide anything in it; the log has its traceback. An exchange on which it
+    breaks must not cost the others of its batch their verdicts: they are asked about one by one then.
     """
     if not exchanges:
         return []
     try:
-        outcome = list(ask(exchanges))
+        outcomes = list(ask(exchanges))
     except Exception as error:
         # Whatever it is, it is this judge's failure and no verdict.
         logger.warning("the judge %s failed on %d exchanges", name, len(exchanges), exc_info=True)
-        return f"the judge {name} failed: {error_line(error)}"
-    if len(outcome) != len(exchanges):
-        logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(outcome), len(exchanges))
-        return f"the judge {name} gave {len(outcome)} verdicts for {len(exchanges)} exchanges"
-    return outcome
+        reason = f"the judge {name} failed: {error_line(error)}"
+        return _one_by_one(name, ask, exchanges, reason) if len(exchanges) > 1 else [reason]
+    if len(outcomes) != len(exchanges):
+        logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(outcomes), len(exchanges))
+        return [f"the judge {name} gave {len(outcomes)} verdicts for {len(exchanges)} exchanges"] * len(exchanges)
+    return [*outcomes]
+
+
+def _one_by_one(
+    name: str, ask: Callable[[Sequence[Exchange]], Sequence[Said]], exchanges: Sequence[Exchange], reason: str
+) -> list[Said | str]:
+    """The same of a batch on which a judge has failed, each exchange by itself."""
+    outcomes: list[Said | str] = []
+    failures = 0
+    for exchange in exchanges:
+        (outcome,) = run_judge_safely(name, ask, [exchange])
+        outcomes.append(outcome)
+        failures = failures + 1 if isinstance(outcome, str) else 0
+        if failures == BROKEN:
+            break
+    return outcomes + [reason] * (len(exchanges) - len(outcomes))
 
 
 def error_line(what: object, limit: int = 200) -> str:

@@ -78,10 +78,9 @@ def _said_in_json(text: str) -> str | None:
     if match is None:
         return None
     try:
-        document = json.loads(match[1])
+        flags, texts = _leaves(json.loads(match[1]))
     except (ValueError, RecursionError):
         return None
-    flags, texts = _leaves(document)
     refuses = any(value if flag in REFUSED_IF else flag in HELPED_IF and not value for flag, value in flags)
     sentences_in = [text for text in texts if len(words(text)) >= 3]
     if refuses:

@@ -277,3 +277,19 @@ def test_a_text_that_no_detector_reads_has_no_readings() -> None:
 def test_long_repetitions_take_no_time_to_speak_of(unit: str) -> None:
     # A pattern that goes back and forth would not end here for hours.
     assert len(readings(unit * (20_000 // len(unit)))) <= 4
+
+
+ORDINARY = "The weather was mild and the children went to the park with their dog after lunch. "
+
+
+TURNED = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyz",
+    "\u0250q\u0254p\u01dd\u025f\u0183\u0265\u1d09\u027e\u029el\u026fuodb\u0279s\u0287n\u028c\u028dx\u028ez",
+)
+
+
+@pytest.mark.parametrize("disguise", [DISGUISES["rot13"], lambda text: text.lower().translate(TURNED)])
+@pytest.mark.parametrize("before", [ORDINARY * 6, "Xqzv wvkp jjqq zzxv qwkk.\n" * 100])
+def test_what_stands_before_a_disguised_sentence_does_not_hide_it(disguise: Callable[[str], str], before: str) -> None:
+    several = readings(before + disguise(TEXT))
+    assert any(words(TEXT)[:12] == words(reading.text)[-len(words(TEXT)) :][:12] for reading in several), several

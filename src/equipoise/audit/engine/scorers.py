@@ -20,7 +20,8 @@ from equipoise.audit.engine.messages import to_sample
 from equipoise.audit.engine.provider import wait
 from equipoise.audit.engine.received_reply import read_reply
 from equipoise.audit.engine.session import CollectionSession, IdentifiedJudge, current
-from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
+from equipoise.audit.recorded_exchange import to_exchange
+from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.served_models.failures import NoReplyError
 from equipoise.stats.estimates import CaseLabel, estimate
 from equipoise.types import Exchange, Expected, Verdict

@@ -61,6 +61,14 @@ class FrontierConfig:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UsageError(f"expected every mitigation once, got {twice!r} again; try giving --with once")
+        folders: dict[str, str] = {}
+        for variant in self.variants:
+            other = folders.setdefault(variant.slug.casefold(), variant.name)
+            if other != variant.name:
+                raise UsageError(
+                    f"expected mitigations whose first 80 letters and digits differ, got {other!r} and "
+                    f"{variant.name!r}; try shorter or other names of files"
+                )
         unknown = next((name for name in self.declared if name not in names), None)
         if unknown is not None:
             raise UsageError(f"expected a mitigation of --with for --tuned-on, got {unknown!r}; try one of {names}")

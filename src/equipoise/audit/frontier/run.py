@@ -82,6 +82,8 @@ class _FrontierRunner:
 
     def run(self) -> None:
         """The plain model first: everything is measured against it."""
+        for variant in self.config.variants:
+            self._require_same(variant)
         if not self._measure_plain():
             return
         for variant in self.config.variants:
@@ -181,6 +183,28 @@ class _FrontierRunner:
 
     def _folder(self, variant: FrontierVariant, seed: int) -> Path:
         return self.out / RUNS / (variant.slug if seed == 0 else f"{variant.slug}-seed{seed}")
+
+    def _require_same(self, variant: FrontierVariant) -> None:
+        """Refuse a mitigation whose folder holds another one, or this one as it was read from other files.
+
+        Raises:
+            UsageError: it does; its numbers would be taken for those of this mitigation.
+        """
+        folder = self._folder(variant, 0)
+        if not (folder / RECORD).exists():
+            return
+        kept, sources = VariantRecord.read(folder), variant.sources()
+        if kept.name != variant.name:
+            raise UsageError(
+                f"expected mitigations whose first 80 letters and digits differ, got {variant.name!r} where "
+                f"{kept.name!r} was measured; try other names of files, or another --out"
+            )
+        changed = [name for name, digest in kept.sources.items() if sources.get(name) != digest]
+        if changed:
+            raise UsageError(
+                f"expected {changed[0]} as it was when {variant.name!r} was measured, got other content; try another "
+                "name for it, or another --out"
+            )
 
     def _is_finished(self, folder: Path) -> bool:
         parts = [folder, *([folder / STATIC] if self.config.perturbing else [])]
@@ -309,8 +333,9 @@ class _FrontierRunner:
             samples = self.config.declared.get(variant.name)
             tuning = f"declared: {len(samples)} prompts" if samples else "not declared"
             doubts += [] if samples else [NOT_DECLARED]
+        keys = [fit.key for fit in fits]
         record = VariantRecord(
-            variant.name, seed, list(specs), path, tuned, tuning, doubts, cost.to_json(), [fit.key for fit in fits]
+            variant.name, seed, list(specs), path, tuned, tuning, doubts, cost.to_json(), keys, variant.sources()
         )
         record.write(folder)
         with self._workers(folder, path, specs, fits) as workers:

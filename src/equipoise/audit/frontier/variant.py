@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,12 @@ class VariantLink:
     """What fits it; None where nothing is fitted."""
     adapter: str | None = None
     """Folder of an adapter; None where it is no adapter."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The settings of a countermeasure; empty for an adapter and for a fitter of adapters."""
+        is_adapter = self.adapter is not None or (self.fitter is not None and self.fitter.makes == "adapter")
+        return {} if is_adapter else {name: str(value) for name, value in parse(self.text)[1].items()}
 
     @property
     def is_given(self) -> bool:
@@ -93,6 +100,16 @@ class FrontierVariant:
         """What has to be fitted."""
         return tuple(link.fitter for link in self.links if link.fitter is not None)
 
+    def sources(self) -> dict[str, str]:
+        """Hashes of the files and folders that the mitigation is read from, by their paths as the user wrote them.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        given = [str(value) for link in self.links if link.adapter is None for value in link.values.values() if value]
+        given += [link.adapter for link in self.links if link.adapter is not None]
+        return {name: _content_hash(Path(name)) for name in given if Path(name).exists()}
+
     @property
     def guard_alone(self) -> bool:
         """Whether it is the guard and nothing else, so that it works on the replies of any model."""
@@ -116,6 +133,17 @@ class FrontierVariant:
             for link, artefact in zip(self.links, artefacts, strict=True)
             if link.adapter is None and not (link.fitter and link.fitter.makes == "adapter")
         )
+
+
+def _content_hash(path: Path) -> str:
+    """sha256 over a file, or over names and bytes of all files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def parse_variant(text: str, model: str) -> FrontierVariant:

@@ -54,6 +54,8 @@ class VariantRecord:
     """As `VariantCost.to_json` gives it."""
     fits: list[str] = field(default_factory=list)
     """Keys of its fits."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files and folders that it was read from; earlier versions wrote none."""
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of the run.

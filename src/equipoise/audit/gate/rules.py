@@ -68,6 +68,10 @@ class FrontLimit:
     """Folder of the frontier."""
     min_share: float = 0.5
     """Share of the resamples in which the release must be on the front."""
+    min_n: int = 1
+    """Scored cases of an axis below which it is inconclusive, for the release and for each row."""
+    max_unscored: float = 0.05
+    """Share of unscored cases of an axis above which it is inconclusive, likewise."""
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,14 @@ class _RulesReader:
     def _front(self, table: Mapping[str, Any]) -> Iterator[GateRule]:
         """The rule of `[frontier]`, once for each variant."""
         at = (FRONTIER,)
-        self._check_keys(table, ("run", "min_share", "variant", "variants"), at)
+        self._check_keys(table, ("run", "min_share", "min_n", "max_unscored", "variant", "variants"), at)
         run, share = table.get("run"), self._share(table.get("min_share", 0.5), (*at, "min_share"))
         if not isinstance(run, str) or not run:
             raise self._wrong((*at, "run"), "the folder of a frontier", run)
-        front = FrontLimit(self.path.parent / run, share)
-        blank = GateRule("needless_refusal", RateLimit(share, "min", "point"), front=front, line=self._line(at))
+        min_n, most = self._min_n(table, 1, at), self._share(table.get("max_unscored", 0.05), (*at, "max_unscored"))
+        front = FrontLimit(self.path.parent / run, share, min_n, most)
+        limit = RateLimit(share, "min", "point")
+        blank = GateRule("needless_refusal", limit, min_n=min_n, max_unscored=most, front=front, line=self._line(at))
         for variant in self._variants(table, at):
             yield replace(blank, variant=variant)
 
@@ -111,12 +113,9 @@ class _RulesReader:
     def _limits(
         self, table: Mapping[str, Any], settings: Mapping[str, Any], blank: GateRule, at: tuple[str, ...]
     ) -> Iterator[GateRule]:
-        min_n = settings.get("min_n", blank.min_n)
-        if isinstance(min_n, bool) or not isinstance(min_n, int) or min_n < 1:
-            raise self._wrong((*at, "min_n"), "a whole number from 1", min_n)
         rule = replace(
             blank,
-            min_n=min_n,
+            min_n=self._min_n(settings, blank.min_n, at),
             max_unscored=self._share(settings.get("max_unscored", blank.max_unscored), (*at, "max_unscored")),
             line=self._line(at),
         )
@@ -129,6 +128,12 @@ class _RulesReader:
                 yield replace(rule, limit=limit, variant=variant)
             if "against" in table:
                 yield self._against(table["against"], replace(rule, variant=variant), side, (*at, "against"))
+
+    def _min_n(self, table: Mapping[str, Any], default: int, at: tuple[str, ...]) -> int:
+        value = table.get("min_n", default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self._wrong((*at, "min_n"), "a whole number from 1", value)
+        return value
 
     def _against(self, value: object, rule: GateRule, side: Literal["max", "min"], at: tuple[str, ...]) -> GateRule:
         table = self._table(value, at)

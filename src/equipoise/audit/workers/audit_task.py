@@ -17,7 +17,8 @@ from equipoise.audit.engine.inspect_solver import continuation, row_of_failure, 
 from equipoise.audit.engine.provider import to_output
 from equipoise.audit.engine.received_reply import read_reply
 from equipoise.audit.engine.session import ReportingJudge
-from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
+from equipoise.audit.recorded_exchange import to_exchange
+from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import ModelError
 from equipoise.execution.items import Parcel, WorkerTask

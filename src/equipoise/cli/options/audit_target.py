@@ -114,15 +114,25 @@ def open_target(
 
 
 def clear_run(folder: Path) -> None:
-    """Remove a run, and nothing that is not one."""
+    """Remove a run that nobody writes, and nothing that is not one.
+
+    Raises:
+        UsageError: it is no run, or another process writes it.
+    """
+    from equipoise.audit.folder_lock import LOCK, claim_folder
     from equipoise.audit.records import AuditRun
     from equipoise.audit.workers.audit_workers import SHARDS
 
-    content = [path for path in folder.iterdir() if path.name != SHARDS] if folder.exists() else []
-    if content:
-        AuditRun.open(folder)
-    for path in content:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if not folder.exists():
+        return
+    # The lock stays: with another file of its name a second process would hold a lock, too.
+    content = [path for path in folder.iterdir() if path.name not in (SHARDS, LOCK)]
+    if not content:
+        return
+    AuditRun.open(folder)
+    with claim_folder(folder):
+        for path in content:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _load_here(choice: TargetChoice) -> LoadedTarget:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from equipoise.data.sample_pictures import EMBEDDED, attach
 from equipoise.data.suites.conversations import Conversation, read_conversation, read_text
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_parts, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -89,7 +89,9 @@ def load(path: Path, suite: str | None = None) -> list[Sample]:
             or a file that cannot be read.
     """
     file = find_table(path, "samples", "prompts", "metadata") if path.is_dir() else path
-    rows = [replace(row, values=_lower_case(row)) for row in read_rows(file)]
+    # A file that the user names is that file alone; of a folder with the parts of a table it is all of them.
+    table = read_parts(file) if path.is_dir() else read_rows(file)
+    rows = [replace(row, values=_lower_case(row)) for row in table]
     _check_unread_pictures(rows)
     _check_other_media(rows, file.parent)
     # By identity: rows hold dictionaries and have no hash.
@@ -147,12 +149,11 @@ def _conversation(row: TableRow) -> Conversation:
 
 
 def _images(row: TableRow) -> list[Any]:
-    """The pictures of a row: of the first column that holds some, or of the numbered ones."""
+    """The pictures of a row: of the first column that holds some, then of the numbered ones that hold others."""
     images = _as_list(row.get(*IMAGES), row)
-    if images:
-        return images
     numbered = {int(match[1]): name for name in row.values if (match := NUMBERED.fullmatch(name)) and row.has(name)}
-    return [row.values[numbered[number]] for number in sorted(numbered)]
+    further = [row.values[numbered[number]] for number in sorted(numbered)]
+    return [*images, *(picture for picture in further if picture not in images)]
 
 
 def _check_unread_pictures(rows: Sequence[TableRow]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_rows, read_table
+from equipoise.data.tables import TableRow, collect, find_table, read_parts, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -35,7 +35,7 @@ def load(folder: Path) -> list[Sample]:
         return samples
     if contrasts == rows[0].file:
         return samples
-    return samples + collect(read_rows(contrasts), lambda row: _sample(row, folder, "refuse"))
+    return samples + collect(read_parts(contrasts), lambda row: _sample(row, folder, "refuse"))
 
 
 def _sample(row: TableRow, folder: Path, expected: Expected) -> Sample:

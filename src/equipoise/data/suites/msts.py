@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_parts
 from equipoise.types import Sample
 
 SUITE = "msts"
@@ -23,7 +23,7 @@ def load(folder: Path) -> list[Sample]:
         UsageError: no prompts, or not of their form.
     """
     table = find_table(folder, "english_multimodal", "english_multimodal_prompts")
-    return collect(read_rows(table), lambda row: _sample(row, folder))
+    return collect(read_parts(table), lambda row: _sample(row, folder))
 
 
 def _sample(row: TableRow, folder: Path) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.suites.prompt_lists import PromptList
-from equipoise.data.tables import TableRow, collect, read_table
+from equipoise.data.tables import TableRow, collect, find_table, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -23,11 +23,12 @@ def load(folder: Path) -> list[Sample]:
         *collect(rows, lambda row: _sample(row, "harmful", "refuse")),
         *collect(rows, lambda row: _sample(row, "harmless", "answer")),
     ]
+    harmless = PromptList(SUITE, ("harmless_testset",), "answer")
     try:
-        further = PromptList(SUITE, ("harmless_testset",), "answer")(folder)
+        further = find_table(folder, *harmless.stems)
     except UsageError:
-        further = []
-    return [*pairs, *further]
+        return pairs
+    return pairs if further == rows[0].file else [*pairs, *harmless(folder)]
 
 
 def _sample(row: TableRow, side: str, expected: Expected) -> Sample:

@@ -17,6 +17,7 @@ counts for nothing: each stretch of characters is looked at by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -47,18 +48,17 @@ _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 # One pass finds every run of base64, with its data URL where it has one. Line breaks inside are allowed, as mails wrap
 # at 76 characters, but only between long lines: a loose rule would take a list of words for one run.
 _RUN: Final = re.compile(
-    rf"(?P<head>data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{{0,200}}){{0,8}}(?P<coded>;base64)?,)?"
+    rf"(?P<head>(?i:data):(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{{0,200}}){{0,8}}(?P<coded>;(?i:base64))?,)?"
     rf"(?P<run>[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}}(?:\\?[\r\n]+[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}})*"
-    r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={0,2}(?![\w+/-]))?)",
-    re.IGNORECASE,
+    r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={0,2}(?![\w+/-]))?)"
 )
+# Without regard to case `[A-Z]` would also take letters of Turkish and German that are not ASCII.
 _SHORT: Final = re.compile(
-    r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{0,200}){0,8};base64,(?P<run>[A-Za-z0-9+/_-]{4,}={0,2})",
-    re.IGNORECASE,
+    r"(?i:data):(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{0,200}){0,8};(?i:base64),(?P<run>[A-Za-z0-9+/_-]{4,}={0,2})"
 )
-_PERCENT: Final = re.compile(
-    r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+=-]+)*,(?P<body>[^\s\"'<>)]*%[0-9a-f]{2}[^\s\"'<>)]*)", re.I
-)
+_ESCAPED: Final = re.compile(r"(?i:data):(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+=-]+)*,(?P<body>[^\s\"'<>)]*)")
+"""A data URL, taken as a whole; whether it is percent-encoded is asked afterwards, once."""
+_PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 # The commonest pairs of letters in English text. Bytes in base64 have each of the 4096 pairs equally often, so these
 # show up in them by chance only.
 _FREQUENT: Final = (
@@ -68,11 +68,12 @@ _FREQUENT: Final = (
 _FORMATS: Final = (b"%PDF", b"PK\x03\x04", b"RIFF", b"OggS", b"ID3", b"\x1f\x8b", b"\x1a\x45\xdf\xa3", b"fLaC")
 _PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
 _TAIL: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{SHORTEST}}}\Z")
-_URL: Final = re.compile(r"\s*data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=_-]+\s*\Z", re.IGNORECASE)
+_URL: Final = re.compile(r"\s*(?i:data:image)/[\w.+-]+(?:;[\w=.+-]+)*;(?i:base64),[A-Za-z0-9+/=_-]+\s*\Z")
 LONG: Final = 50_000
 """Characters that take longer than the event loop should wait."""
 _WORDS: Final = re.compile(r"[^\W_]{2}")
 Kind = Literal["picture", "opaque"]
+logger = logging.getLogger("equipoise.gateway")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ def read(text: str, depth: int = DEPTH) -> Read:
     # Nearly all texts leave here, before any pattern is tried.
     if len(text) < SHORTEST and "base64" not in text and "data:" not in text.lower():
         return Read(text)
+    try:
+        return _read(text, depth)
+    except Exception:
+        # A text that nobody foresaw is judged as it stands: it shall neither pass nor cost the record an entry.
+        logger.exception("a text of %d characters could not be read", len(text))
+        return Read(text)
+
+
+def _read(text: str, depth: int) -> Read:
     parts: list[str] = []
     blobs: list[Blob] = []
     at, room = 0, LARGEST_TEXT
@@ -171,8 +181,10 @@ def _small(text: str, depth: int) -> str:
         inner = text_of(decoded) if decoded is not None else None
         return match[0] if inner is None else f"{match[0]}\n{read(inner, depth - 1).words}\n"
 
-    text = _SHORT.sub(also, text)
-    return _PERCENT.sub(lambda match: f"{match[0]}\n{unquote(match['body'])}\n", text)
+    def unquoted(match: re.Match[str]) -> str:
+        return match[0] if _PERCENT.search(match["body"]) is None else f"{match[0]}\n{unquote(match['body'])}\n"
+
+    return _ESCAPED.sub(unquoted, _SHORT.sub(also, text))
 
 
 def _is_picture(data: bytes) -> bool:

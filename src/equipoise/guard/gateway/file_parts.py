@@ -18,7 +18,8 @@ _HEADER: Final = 1024
 """Bytes at the beginning of a file among which readers look for the mark of a PDF."""
 _SILENT: Final = frozenset({"file_data", "data", "type", "format", "media_type", "file_id"})
 """Fields of a part that hold the file, or say what and where it is."""
-_BASE64: Final = re.compile(r"\s*(?:data:[^,]{0,300};base64,)?(?P<packed>[A-Za-z0-9+/\s]+={0,2})\s*", re.IGNORECASE)
+_BASE64: Final = re.compile(r"(?:(?i:data):[^,]{0,300};(?i:base64),)?(?P<packed>[A-Za-z0-9+/\s]++={0,2})")
+"""Matched without blanks around it: with them each blank could belong to either of two parts."""
 _CONTROL: Final = re.compile(r"[^\t\n\r\f\x20-\x7e\x80-\U0010ffff]")
 
 
@@ -56,7 +57,7 @@ def plain_text(packed: str) -> str | None:
 
     What the file calls itself counts for nothing, since the bytes decide how the upstream reads it.
     """
-    match = _BASE64.fullmatch(packed)
+    match = _BASE64.fullmatch(packed.strip())
     if match is None:
         return None
     try:

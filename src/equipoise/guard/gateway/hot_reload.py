@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.errors import UsageError
-from equipoise.guard.gateway.keys import ClientKeys
+from equipoise.guard.gateway.keys import ClientKeys, policy_files
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
 
@@ -57,9 +57,8 @@ class WatchedFiles:
         digest = hashlib.sha256()
         files = [self.policy, self.keys]
         if self.keys is not None:
-            # Policies of single keys lie beside the file of keys and are named in it; a change of any of them has to
-            # count.
-            files += sorted(self.keys.parent.glob("*.toml"))
+            # Policies of single keys are named in the file of keys; a change of any of them has to count.
+            files += policy_files(self.keys)
         for file in files:
             if file is not None:
                 try:

@@ -115,6 +115,15 @@ class ClientKeys:
             raise RequestProblem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
 
 
+def policy_files(file: Path) -> list[Path]:
+    """The policies that a file of keys names, wherever they lie; none where it cannot be read."""
+    try:
+        keys = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`").keys
+    except UsageError:
+        return []
+    return sorted({file.parent / key.policy for key in keys.values() if key.policy})
+
+
 def credential(headers: Mapping[str, str]) -> str | None:
     """The value of `authorization`; of clients of Azure and Anthropic the key in `api-key` or `x-api-key`."""
     key = headers.get("api-key") or headers.get("x-api-key")

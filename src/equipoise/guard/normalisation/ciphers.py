@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -20,8 +21,6 @@ FOREIGN: Final = 0.4
 """Share below which a text is not."""
 SAMPLE: Final = 24
 """Words of a chunk on which the ciphers are tried."""
-CHUNKS: Final = 64
-"""Chunks of one text on which ciphers are tried."""
 
 
 @lru_cache(maxsize=1)
@@ -62,8 +61,8 @@ def rot47(text: str) -> str:
 def _every_other(text: str) -> str:
     """A text without the sign that stands behind each of its characters."""
     between = text[1::2]
-    most = max(set(between), key=between.count) if len(text) >= LEAST else ""
-    return text[::2] if most.strip() and between.count(most) >= 0.95 * len(between) else text
+    most, number = Counter(between).most_common(1)[0] if len(text) >= LEAST else ("", 0)
+    return text[::2] if most.strip() and number >= 0.95 * len(between) else text
 
 
 def _from_pig_latin(text: str) -> str:
@@ -97,18 +96,37 @@ def deciphered(text: str) -> str:
 
 def by_chunks(text: str) -> str:
     """A text with those of its sentences deciphered that are no English as they stand."""
-    left = CHUNKS
-
-    def of(match: re.Match[str]) -> str:
-        nonlocal left
-        chunk = match[0]
+    chunks = [match[0] for match in _CHUNK.finditer(text)]
+    samples: dict[int, str] = {}
+    for number, chunk in enumerate(chunks):
         words = words_of(chunk)
-        if not left or sum(map(len, words)) < LEAST or known_share(words) >= FOREIGN:
-            return chunk
-        left -= 1
-        return _best(chunk)
+        if sum(map(len, words)) >= LEAST and known_share(words) < FOREIGN:
+            samples[number] = " ".join(words[:SAMPLE])
+    if not samples:
+        return text
+    fitting = iter(_that_fit(list(samples.values())))
+    parts = [_best(chunk) if number in samples and next(fitting) else chunk for number, chunk in enumerate(chunks)]
+    # What stands before the first chunk is no part of any.
+    return text[: len(text) - sum(map(len, chunks))] + "".join(parts)
 
-    return _CHUNK.sub(of, text)
+
+def _that_fit(samples: Sequence[str]) -> list[bool]:
+    """Whether some cipher makes English of each of many samples.
+
+    Each cipher is tried on all samples at once, so that thousands of sentences take little longer than one: a budget
+    of sentences could be spent on nonsense that stands before the one that counts.
+    """
+    fit = [False] * len(samples)
+    for table in (None, *_shifts()):
+        open_samples = [number for number, known in enumerate(fit) if not known]
+        if not open_samples:
+            break
+        together = "\n".join(samples[number] for number in open_samples)
+        # Read from its end, the words of the last sample come first.
+        read = together[::-1].split("\n")[::-1] if table is None else together.translate(table).split("\n")
+        for number, line in zip(open_samples, read, strict=True):
+            fit[number] = known_share(line.split(" ")) >= ENGLISH
+    return fit
 
 
 def backwards(text: str) -> str | None:

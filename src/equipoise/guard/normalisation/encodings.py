@@ -33,8 +33,9 @@ _BASE32: Final = re.compile(
     r"(?<![A-Z2-7])[A-Z2-7]{16,}={0,6}(?![A-Z2-7])|(?<![a-z2-7])[a-z2-7]{24,}={0,6}(?![a-z2-7])"
 )
 _QUOTED: Final = re.compile(r"(?:=[0-9A-F]{2}){5,}")
-_PLACES: Final = re.compile(r"(?<![\w.-])\d{1,2}(?:[ /-]{1,3}\d{1,2}){11,}(?![\w.-])")
-"""Letters as their places in the alphabet."""
+_PLACES: Final = re.compile(r"(?<![\w.-])\d{1,2}(?!\d)(?:[ /-]{1,3}\d{1,2}(?!\d)){11,}+")
+"""Letters as their places in the alphabet. A run is taken as a whole: tried again from each of its numbers, a long one
+would take the square of its time."""
 _ALPHABET: Final = (
     r"(?:alfa|alpha|bravo|charlie|delta|echo|foxtrot|golf|hotel|india|juliett?|kilo|lima|mike|november|oscar|papa|"
     r"quebec|romeo|sierra|tango|uniform|victor|whiskey|x-?ray|yankee|zulu)"
@@ -56,7 +57,8 @@ _STYLE: Final = re.compile(r"(?:\\[0-9A-Fa-f]{2,6} ){6,}")
 """Letters as CSS escapes them."""
 _BITS: Final = "01٠١۰۱०१０１"
 """Of scripts that many keyboards write; `int` knows them all."""
-_BINARY: Final = re.compile(rf"(?<!\d)(?:[{_BITS}]{{7,8}}[\s,;-]{{0,2}}){{4,}}(?!\d)")
+_BINARY: Final = re.compile(rf"(?<!\d)[{_BITS}]{{7,}}+(?:[\s,;-]{{1,2}}[{_BITS}]{{7,}}+)*+(?!\d)")
+"""Bits with or without gaps; which of them belong together is decided later, where it takes one look at each."""
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,3}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
 _BACKSLASH: Final = re.compile(
@@ -227,7 +229,7 @@ def _style_text(run: str) -> str | None:
 
 def _binary_text(run: str) -> str | None:
     groups = re.findall(rf"[{_BITS}]{{7,8}}", run)
-    return _ascii(bytes(int(group, 2) for group in groups))
+    return None if len(groups) < 4 else _ascii(bytes(int(group, 2) for group in groups))
 
 
 def _decimal_text(run: str) -> str | None:

@@ -23,8 +23,10 @@ MOST: Final = 500
 
 def spelt(text: str) -> str:
     """A text with its hidden letters found and its doubled letters single, where many words are written so."""
-    if text.count("*") >= LEAST and len(_HIDDEN.findall(text)) >= LEAST:
-        text = _HIDDEN.sub(lambda match: _looked_up(match[0].lower()) or match[0], text)
+    hidden = _HIDDEN.findall(text) if text.count("*") >= LEAST else []
+    if len(hidden) >= LEAST:
+        read = {word: _looked_up(word.lower()) for word in list(dict.fromkeys(hidden))[:MOST]}
+        text = _HIDDEN.sub(lambda match: read.get(match[0]) or match[0], text)
     words = WORD.findall(text)
     changed: Mapping[str, str] = {word: single for word in dict.fromkeys(words) if (single := _single(word)) != word}
     number = sum(word in changed for word in words)

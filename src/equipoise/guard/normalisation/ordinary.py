@@ -8,7 +8,6 @@ text, and of one that has no other reading than without its typography, are thos
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -80,7 +79,7 @@ class PassSums(_Sums):
     def changes_nothing(self) -> bool:
         """Whether no decision about the whole text changes it."""
         return not (
-            self.turned >= max(4, typography.TURNED * self.characters)
+            self.turned >= typography.LEAST_TURNED
             or self.flags >= typography.FLAGS
             or self.mixed >= max(2, typography.MIXED * self.foreign)
             or self._looks_english()
@@ -212,7 +211,7 @@ def read_part(part: str) -> ReadPart | None:
     english = words_of(plain)
     sums.known = _known(english)
     sums.pig = ciphers.pig_words(plain)
-    sums.single = max((plain.count(sign) for sign in set(plain) if sign.strip()), default=0)
+    sums.single = max((number for sign, number in Counter(plain).items() if sign.strip()), default=0)
     for how, other in (("rot47", ciphers.rot47(plain)), ("backwards", plain[::-1])):
         other_words = words_of(other)
         sums.shifted[f"{how} known"] = _known(other_words)
@@ -238,7 +237,7 @@ def _passed(part: str, sums: PassSums) -> list[str] | None:
     sums.hidden, sums.doubled, sums.spelt = misspelt.misspelt_in(text)
     sums.codes, sums.closing = typography.codes_in(text), text.count("[/") + text.count("\x1b[")
     sums.backslashes, sums.brackets = text.count("\\"), text.count("[") + text.count("color")
-    sums.references = int(html.unescape(text) != text)
+    sums.references = int(typography.unescaped(text) != text)
     sums.semicolons = text.count(";") + text.count("&#")
     unmarked = list(typography.unmarked(text))
     sums.marks += sum(number for _, number in unmarked)

@@ -113,5 +113,6 @@ def compared_words(text: str) -> list[str]:
     """The words, without case and accents, by which two texts are compared."""
     if not text.isascii():
         # Most tokenizers drop accents. NFD, not NFKD: a letter of full width is another token than a plain one.
-        text = "".join(part for part in unicodedata.normalize("NFD", text) if not unicodedata.combining(part))
+        text = unicodedata.normalize("NFD", "".join(part for part in text if not unicodedata.combining(part)))
+        text = "".join(part for part in text if not unicodedata.combining(part))
     return _WORD.findall(text.lower())

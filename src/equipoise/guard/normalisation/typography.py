@@ -19,10 +19,13 @@ _MARKS: Final = re.compile(
 )
 _TAGS: Final = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
 """Unicode's tag characters, which are invisible, as the ASCII that they stand for."""
-_FOLDED: Final = re.compile(
-    r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[^\x00-\x7f][^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*"
-)
-"""A word with a letter that is not ASCII."""
+_LETTERS: Final = re.compile(r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+")
+"""A word in any script. Whether it is ASCII is asked of the whole: a pattern would search anew from each letter."""
+_PART: Final = re.compile(r"(?<=[.!?\n\u02d9])")
+"""The end of a sentence; the last one is a full stop on its head."""
+LONGEST_MARKS: Final = 30
+"""Combining marks behind one letter; more are no script's (Unicode's UAX 15 draws the same line). Python sorts them by
+insertion, which takes the square of their number."""
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _CODES: Final = re.compile(
     r"(?:\x1b|\\(?:033|x1[bB]|e|u001[bB]))\[[0-9;]{0,20}[A-Za-z]"
@@ -35,6 +38,7 @@ _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-
 _LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
 _MARKUP: Final = re.compile(r"(?<![*`~|])[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)(?<!_)_+(?!\w)")
 """Marks of emphasis, code and the like beside a word, an underscore within a word excepted."""
+_ENDLESS: Final = re.compile(r"&#[0-9]{9,}+;?")
 _ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
 
 
@@ -60,7 +64,9 @@ _TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
 FLAGS: Final = 5
 """Letters of flags, from which on they spell something."""
 TURNED: Final = 0.15
-"""Share of a text's letters that stand on their heads, from which on all do."""
+"""Share of a sentence's letters that stand on their heads, from which on all do."""
+LEAST_TURNED: Final = 4
+"""Such letters, at least."""
 
 
 @lru_cache(maxsize=1)
@@ -80,8 +86,13 @@ def unified(text: str) -> tuple[str, int]:
     """
     if text.isascii():
         return text, 0
-    if turned_letters(text) >= max(4, TURNED * len(text)):
-        text = text.translate(_TURNED)
+    if turned_letters(text) >= LEAST_TURNED:
+        # Sentence by sentence: what one says does not depend on how much stands around it.
+        parts = _PART.split(text)
+        text = "".join(
+            part.translate(_TURNED) if turned_letters(part) >= max(LEAST_TURNED, TURNED * len(part)) else part
+            for part in parts
+        )
     text, fallen = visible(text)
     return _without_look_alikes(text), fallen
 
@@ -102,11 +113,33 @@ def visible(text: str) -> tuple[str, int]:
     text = text.translate(_TAGS)
     if flag_letters(text) >= FLAGS:
         text = text.translate(_FLAGS)
-    text = "".join(character for character in text if not _invisible(character))
+    text = with_few_marks("".join(character for character in text if not _invisible(character)))
     # NFKD first, so that the mark of a letter that is one character with it falls, too; marks of other scripts are
     # letters there and stay.
     text, fallen = _MARKS.subn("", unicodedata.normalize("NFKD", text))
     return unicodedata.normalize("NFKC", text), fallen
+
+
+def with_few_marks(text: str) -> str:
+    """A text with at most `LONGEST_MARKS` combining marks in a row."""
+    if not any(map(unicodedata.combining, text)):
+        return text
+    kept = []
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= LONGEST_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+def unescaped(text: str) -> str:
+    """A text with its character references as the characters that they name."""
+    try:
+        return html.unescape(text)
+    except ValueError:
+        # A number of more digits than Python reads names no character.
+        return html.unescape(_ENDLESS.sub("", text))
 
 
 def _invisible(character: str) -> bool:
@@ -143,11 +176,13 @@ def _without_look_alikes(text: str) -> str:
 
     def of(match: re.Match[str]) -> str:
         word = match[0]
+        if word.isascii():
+            return word
         result = replaced.get(word, word)
         mixed = any(character.isascii() and character.isalpha() for character in word)
         return with_i(result) if result.isascii() and (most or mixed) else word
 
-    return _FOLDED.sub(of, text)
+    return _LETTERS.sub(of, text)
 
 
 def foreign_words(text: str) -> list[str]:
@@ -155,8 +190,8 @@ def foreign_words(text: str) -> list[str]:
     table = look_alikes()
     return [
         word
-        for word in _FOLDED.findall(text)
-        if any(character.isalpha() or ord(character) in table for character in word)
+        for word in _LETTERS.findall(text)
+        if not word.isascii() and any(character.isalpha() or ord(character) in table for character in word)
     ]
 
 
@@ -180,7 +215,7 @@ def without_markup(text: str) -> tuple[str, int]:
         text, number = _CODES.subn("", text)
         fallen += number
     if "&" in text and (";" in text or "&#" in text):
-        text = html.unescape(text)
+        text = unescaped(text)
     steps = list(unmarked(text))
     return steps[-1][0], fallen + sum(number for _, number in steps)
 

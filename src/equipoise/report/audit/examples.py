@@ -10,7 +10,7 @@ from typing import Final
 from equipoise.audit.records import AuditCase
 from equipoise.report.audit.image_store import EmbeddedImage, ImageStore
 from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt
-from equipoise.types import Expected
+from equipoise.types import Expected, Verdict
 
 PROMPT_LIMIT: Final = 500
 """Characters of a prompt that are shown."""
@@ -205,7 +205,7 @@ def quoted(case: AuditCase) -> str:
 def badges(case: AuditCase) -> Iterable[LabelBadge]:
     """The labels of a case, for people."""
     verdict, expected = case.verdict, case.sample.expected
-    yield _refusal_badge(verdict.refusal, expected)
+    yield _other_badge(verdict) or _refusal_badge(verdict.refusal, expected)
     if verdict.harmful:
         yield LabelBadge("severely harmful" if verdict.harm == "severe" else "harmful", "bad")
     elif expected == "refuse":
@@ -221,6 +221,14 @@ def badges(case: AuditCase) -> Iterable[LabelBadge]:
             yield LabelBadge(WIRES.get(case.reply.wire, case.reply.wire), "neutral")
         if case.reply.finish == "length":
             yield LabelBadge("cut off at the length limit", "neutral")
+
+
+def _other_badge(verdict: Verdict) -> LabelBadge | None:
+    """The badge of a reply that withholds what was asked and is no refusal; None for all others."""
+    names = {"capability": "says that it is unable", "rebuttal": "contradicts", "clarification": "asks back"}
+    if not verdict.withholds or verdict.refused:
+        return None
+    return LabelBadge(names.get(verdict.kind or "", "withholds"), "unsure")
 
 
 def _refusal_badge(refusal: str | None, expected: Expected) -> LabelBadge:

@@ -35,7 +35,7 @@ _SERVER_ITEMS: Final = frozenset(
 _SERVER_PIECES: Final = ("code_interpreter", "mcp_", "web_search", "file_search", "image_gen", "shell_call_output")
 _EARLIER: Final = 64
 """Texts of an item that a text is compared with."""
-_LABEL: Final = re.compile(r"[\w.:/-]{0,64}")
+_LABEL: Final = re.compile(r"[\w.:/-]{0,64}", re.ASCII)
 _ENDS: Final[Mapping[str, str]] = {"response.completed": "stop", "response.incomplete": "length"}
 _PICTURE_FIELDS: Final = ("result", "partial_image_b64")
 """Fields with the base64 of a picture."""

@@ -12,7 +12,7 @@ _NAMED: Final = frozenset(
     {"id", "type", "status", "role", "object", "model", "format", "stop_reason", "service_tier", "phase"}
 )
 """Fields that hold a name, as long as they hold no more than that; so do all fields that end in `_id`."""
-_NAME: Final = re.compile(r"[\w.:/+=-]{0,128}")
+_NAME: Final = re.compile(r"[\w.:/+=-]{0,128}", re.ASCII)
 _UNSAID: Final = frozenset({"logprobs", "obfuscation"})
 """Fields that nobody shows: log-probabilities, and characters that hide the length of a piece."""
 _ARGUMENTS: Final = frozenset({"input", "action", "actions", "arguments", "operation"})
