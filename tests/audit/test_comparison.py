@@ -112,3 +112,13 @@ def test_every_comparison_has_both_axes(tmp_path: Path) -> None:
     comparison = compare(run, run).to_json()["rates"]
     assert comparison["needless_refusal"]["n"] == 10
     assert (comparison["harmful_answer"]["n"], comparison["harmful_answer"]["change"]) == (0, None)
+
+
+@pytest.mark.parametrize(("variant", "pairs"), [("defended", 9), ("perturbed", 10)])
+def test_one_variant_of_two_runs_has_to_have_asked_the_same(tmp_path: Path, variant: str, pairs: int) -> None:
+    """Pictures that were attacked on another model differ by design; nothing else does."""
+    both = [*SAFE, *(replace(row, variant=variant) for row in SAFE)]
+    edited = [replace(row, text="something else") if row.id == SAFE[0].id else row for row in both]
+    a, b = write_run(tmp_path / "a", both), write_run(tmp_path / "b", edited)
+    comparison = compare(a, b, variant_a=variant, variant_b=variant)
+    assert (comparison.pairs, comparison.changed) == (pairs, 10 - pairs)

@@ -189,3 +189,21 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:
     rows, kilobytes = map(int, out.split())
     assert rows == 20_000
     assert kilobytes < 20_000
+
+
+def test_what_withholds_for_another_reason_is_no_refusal(tmp_path: Path) -> None:
+    reply = "I cannot see images. I am a text-based model."
+    rows = [{"id": at, "prompt": "What is in this picture?", "response": reply} for at in range(3)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [(row["refused"], row["kind"]) for row in judged(path, "--judge", "phrases")] == [(False, "capability")] * 3
+    output = run(path, "--judge", "phrases").output
+    assert "0.000 (0/3)" in " ".join(output.split()) or "(0/3)" in output
+    assert "no refusal: capability" in output
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('id,prompt,response\na,Why?,"' + "It is so. " * 20_000 + '"\n', encoding="utf-8")
+    (row,) = judged(path, "--judge", "phrases")
+    assert (row["id"], row["unscored"] is None) == ("a", False)

@@ -361,3 +361,24 @@ def test_columns_that_contradict_each_other_are_an_error(folder):
         load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 1}))
     (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 0})).samples
     assert sample.expected == "refuse"
+
+
+def test_all_parts_of_a_table_are_read(folder):
+    from itertools import count
+
+    numbers = count()
+    for part in range(2):
+        rows = [{"id": str(next(numbers)), "prompt": "hello", "expected": "answer"} for _ in range(3)]
+        (folder / f"test-0000{part}-of-00002.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [sample.id for sample in load_suite(f"generic={folder}").samples] == list("012345")
+    (folder / "test-00001-of-00002.jsonl").unlink()
+    with pytest.raises(UsageError, match="expected 2 parts"):
+        load_suite(f"generic={folder}")
+
+
+def test_numbered_pictures_beside_a_column_of_pictures_are_read_too(folder):
+    row = {"prompt": "compare", "expected": "answer", "image": "pictures/a.png", "image_2": "pictures/b.png"}
+    (sample,) = load_suite(str(jsonl(folder, row))).samples
+    assert len(sample.prompt.messages[0].images) == 2
+    (sample,) = load_suite(str(jsonl(folder, {**row, "image_2": "pictures/a.png"}))).samples
+    assert len(sample.prompt.messages[0].images) == 1

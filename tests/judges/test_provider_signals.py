@@ -185,3 +185,30 @@ def test_an_error_as_the_text_of_a_stored_reply_is_unscored() -> None:
     assert "502 Bad Gateway" in str(verdict.unscored)
     assert provider_verdict(Exchange(Prompt.ask("Write an HTML page."), page, "stop", "m")) is None
     assert provider_verdict(Exchange(Prompt.ask("Who is this?"), page, "stop", "m", by="guard")) is None
+
+
+class Picky:
+    """Breaks on some words."""
+
+    name, identity = "picky", "p"
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        self.sizes.append(len(exchanges))
+        if any("break" in exchange.reply for exchange in exchanges):
+            raise ValueError("no such word")
+        return [Verdict("none") for _ in exchanges]
+
+
+def test_a_reply_that_breaks_a_judge_costs_its_neighbours_nothing() -> None:
+    judge = Picky()
+    replies = ["fine", "break", "fine", "break", "fine"]
+    verdicts = run_judge(judge, [exchange(reply) for reply in replies])
+    assert [verdict.refusal for verdict in verdicts] == ["none", None, "none", None, "none"]
+    assert verdicts[1].unscored == "the judge picky failed: no such word"
+    judge = Picky()
+    verdicts = run_judge(judge, [exchange("break")] * 50)
+    assert [verdict.refusal for verdict in verdicts] == [None] * 50
+    assert judge.sizes == [50, 1, 1, 1], "a judge that is broken is not tried fifty times"

@@ -251,3 +251,20 @@ def test_a_variant_is_asked_exactly_the_test_samples(config: Config) -> None:
     }
     assert texts == {sample.text for sample in settings.registry.parts.test}
     assert Prompt.ask(next(iter(texts))).text in texts
+
+
+def test_numbers_of_another_policy_are_not_taken_for_those_of_this_one(config: Config, tmp_path: Path) -> None:
+    text = 'name = "mine"\n\n[[steps]]\nkind = "system"\ntext = "Answer {}."\n'
+    policy = tmp_path / "pol_a.toml"
+    policy.write_text(text.format("shortly"))
+    run_frontier(config(f"prompt:{policy}"))
+    other = tmp_path / "pol-a.toml"
+    other.write_text(policy.read_text())
+    with pytest.raises(UsageError, match="first 80 letters and digits differ"):
+        run_frontier(config(f"prompt:{other}"))
+    with pytest.raises(UsageError, match="first 80 letters and digits differ"):
+        config(f"prompt:{policy}", f"prompt:{other}")
+    run_frontier(config(f"prompt:{policy}"))
+    policy.write_text(text.format("at length"))
+    with pytest.raises(UsageError, match=r"as it was when 'prompt:.*' was measured, got other content"):
+        run_frontier(config(f"prompt:{policy}"))

@@ -82,3 +82,19 @@ def test_guesses_multiply_along_a_chain() -> None:
     assert guessed_ratio([]) == 1.0
     assert guessed_ratio(["vote:copies=7"]) == 7.0
     assert guessed_ratio(["guard", "median"]) == pytest.approx(1.5 * 1.2)
+
+
+def test_the_sources_of_a_mitigation_are_its_files_by_content(tmp_path: Path) -> None:
+    policy, adapter = tmp_path / "my.toml", tmp_path / "adapter"
+    policy.write_text("a = 1")
+    adapter.mkdir()
+    (adapter / "weights").write_text("w")
+    variant = parse_variant(f"m+{adapter} then prompt:{policy}", "m")
+    before = variant.sources()
+    assert before.keys() == {str(policy), str(adapter)}
+    assert variant.sources() == before
+    (adapter / "weights").write_text("x")
+    policy.write_text("a = 2")
+    after = variant.sources()
+    assert all(after[name] != before[name] for name in before)
+    assert parse_variant("prompt:balanced", "m").sources() == {}

@@ -18,8 +18,9 @@ from equipoise.audit.gate.junit import to_junit
 from equipoise.audit.gate.markdown import to_markdown, write_markdown
 from equipoise.audit.gate.repository import repository_root, repository_uri
 from equipoise.audit.gate.rules import GateRule, RateLimit
-from equipoise.audit.gate.sarif import ROOT, to_sarif
+from equipoise.audit.gate.sarif import ROOT, RULES, to_sarif
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
+from equipoise.audit.labels import RATES
 from equipoise.audit.warnings import AuditWarning
 from equipoise.errors import OutputError
 from equipoise.stats.estimates import CaseLabel, estimate
@@ -166,3 +167,7 @@ def test_a_reason_is_no_markup_whatever_it_holds(reason: str) -> None:
     assert "@" not in shown
     for mark in "|<>[]`*_":
         assert re.search(rf"(?<!\\){re.escape(mark)}", shown.replace("\\\\", "")) is None
+
+
+def test_every_rate_that_may_be_limited_has_a_rule_in_sarif() -> None:
+    assert {*RATES} <= {*RULES}

@@ -13,6 +13,7 @@ from equipoise.audit.gate.markdown import to_markdown
 from equipoise.audit.gate.rules_file import read_rules
 from equipoise.audit.gate.sarif import to_sarif
 from equipoise.audit.gate.verdict import GateVerdict, check
+from equipoise.audit.records import AuditRun
 from equipoise.errors import UsageError
 from tests.audit.factories import Row, recipe, write_run
 from tests.audit.frontier.folders import cases, write_folder
@@ -123,3 +124,28 @@ def test_the_rule_stands_beside_others(folder: Path) -> None:
 def test_a_rule_that_cannot_be_is_one_line(folder: Path, rule: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         gate(folder, cases(2, 2), rule)
+
+
+def test_a_release_that_was_hardly_scored_decides_nothing(folder: Path) -> None:
+    verdict = gate(folder, cases(2, 2, unscored=30))
+    assert verdict.exit_code == 11
+    assert "the release has 75.0 % of the cases of needless_refusal unscored" in verdict.checked[0].reason
+    for more, reason in (
+        ("max_unscored = 0.8", "on the front in"),
+        ("max_unscored = 0.8\nmin_n = 11", "10 scored cases"),
+    ):
+        (folder / "gate.toml").write_text(f"{RULE}{more}\n")
+        again = check(AuditRun.open(folder / "release"), read_rules(folder / "gate.toml"))
+        assert reason in again.checked[0].reason
+
+
+def test_a_row_that_was_hardly_scored_or_is_unfinished_decides_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path / "front", {"plain": cases(20, 2), "surgical": cases(2, 2, unscored=30)})
+    verdict = gate(tmp_path, cases(40, 40))
+    assert verdict.exit_code == 11
+    assert "surgical has 75.0 %" in verdict.checked[0].reason
+    replies = tmp_path / "front" / "runs" / "plain" / "replies.jsonl"
+    replies.write_text("".join(replies.read_text().splitlines(keepends=True)[:40]))
+    verdict = check(AuditRun.open(tmp_path / "release"), read_rules(tmp_path / "gate.toml"))
+    assert verdict.exit_code == 11
+    assert "the frontier is unfinished: plain" in verdict.checked[0].reason

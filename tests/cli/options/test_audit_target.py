@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.audit.folder_lock import LOCK, claim_folder
 from equipoise.audit.records import AuditRun
 from equipoise.audit.workers.audit_workers import SHARDS
 from equipoise.cli.options.audit_target import clear_run
 from equipoise.errors import UsageError
 from equipoise.execution import InProcessExecutor
-from tests.audit.factories import balanced
+from tests.audit.factories import balanced, rows, write_run
 from tests.audit.workers.tasks import rows_of
 from tests.child_process import environment
 from tests.cli.command import Command
@@ -110,9 +111,18 @@ def test_only_a_run_is_removed_and_what_workers_left_stays_out_of_it(tmp_path: P
     shard.parent.mkdir(parents=True)
     shard.write_bytes(b"x")
     clear_run(run.folder)
-    assert [path.name for path in run.folder.iterdir()] == [SHARDS]
+    assert {path.name for path in run.folder.iterdir()} == {SHARDS, LOCK}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="expected the folder of an audit"):
         clear_run(tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").is_file()
+
+
+def test_a_run_that_somebody_writes_is_not_removed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows(2, "a"))
+    with claim_folder(run.folder), pytest.raises(UsageError, match="nobody else"):
+        clear_run(run.folder)
+    assert len(AuditRun.open(run.folder).cases()) == 2
+    clear_run(run.folder)
+    assert [path.name for path in run.folder.iterdir()] == [LOCK]

@@ -62,3 +62,15 @@ def test_the_watch_goes_on_after_a_broken_file(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(go())
     assert (taken, notes) == ([1, 3], ["reloaded", "broken", "reloaded"])
+
+
+def test_a_policy_of_a_key_is_watched_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "strict.toml").write_text("rounds = 0")
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f"[keys.team]\nsha256 = '{'0' * 64}'\npolicy = 'below/strict.toml'\n")
+    files = WatchedFiles(None, keys)
+    (tmp_path / "below" / "strict.toml").write_text("rounds = 1")
+    changes = files.changed()
+    assert isinstance(changes, ClientKeys)
+    assert changes.policies["team"].rounds == 1

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.examples import example_groups, spread
+from equipoise.report.audit.examples import badges, example_groups, spread
 from equipoise.report.audit.image_store import ImageStore
 from equipoise.report.audit.outcomes import DOUBTS, OUTCOMES
 from tests.audit.factories import Row, rows, write_run
@@ -77,3 +78,10 @@ def test_replies_are_open_only_where_an_answer_was_right_and_harmless(tmp_path: 
         if kind.title == "Judges disagree"
     ]
     assert {example.id for example in kind.examples if not example.answer.covered} == {"safe"}
+
+
+def test_a_reply_that_withholds_and_is_no_refusal_is_called_so(tmp_path: Path):
+    case = cases(tmp_path, rows(1, "a", refusal="full"))[0]
+    unable = replace(case, verdict=replace(case.verdict, kind="capability"))
+    assert next(badge.words for badge in badges(case)) == "refused"
+    assert next(badge.words for badge in badges(unable)) == "says that it is unable"
