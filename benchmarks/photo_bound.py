@@ -180,7 +180,8 @@ def render(results: Mapping[str, Any]) -> None:
 def by_brightness(results: Mapping[str, Any]) -> list[str]:
     """The table of dark and other photos, as they are and lightened, with 400 steps."""
     lines = [
-        "| model | mean of the photo | photos | refused | refused when lightened | refused when lightened, without an attack |",
+        "| model | mean of the photo | photos | refused | refused when lightened "
+        "| refused when lightened, without an attack |",
         "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(key.split()[0] for key in results):

@@ -277,9 +277,8 @@ def summary(result: FindResult) -> dict[str, Any]:
 
 
 def fitted(steerable: Steerable, direction: Direction, seed: int) -> ConditionalAddition:
-    """The condition, its threshold at 2.5 % of our harmless, everyday and maths prompts."""
-    harmless = own_prompts("harmless")
-    sets = own_prompts("harmful"), harmless, [harmless, own_prompts("ordinary")]
+    """The condition, its threshold at 2.5 % of our everyday and maths prompts and of half of our harmless ones."""
+    sets = own_prompts("harmful"), own_prompts("harmless"), [own_prompts("ordinary")]
     return fit_condition(steerable, direction, *sets, seed=seed)
 
 

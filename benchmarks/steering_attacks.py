@@ -133,7 +133,7 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     if result.surgical is not None:
         interventions["surgical"] = Ablation(result.surgical)
         chosen["surgical"] = position_of(result.surgical)
-    interventions["conditional"] = fit_condition(steerable, result.direction, harmful, harmless, [harmless])
+    interventions["conditional"] = fit_condition(steerable, result.direction, harmful, harmless, [])
     return interventions, chosen
 
 

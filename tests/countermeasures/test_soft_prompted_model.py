@@ -10,6 +10,7 @@ import torch
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.soft_prompted_model import SoftPromptedModel
 from equipoise.errors import ModelError, UsageError
+from equipoise.models.load import load
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.policy import system
 from equipoise.prompts.slot import find_slot
@@ -102,3 +103,29 @@ def test_no_reply_is_returned_without_its_soft_prompt() -> None:
     soft.model._chat.system_role = True  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match="slot of the soft prompt"):
         soft.generate(PROMPTS[:1])
+
+
+NO_SYSTEM_ROLE = (
+    "{% for message in messages %}{{ message['role'].upper() }}:\n{% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}\n{% endfor %}ASSISTANT:\n"
+)
+
+
+@pytest.mark.parametrize("template", [None, NO_SYSTEM_ROLE])
+def test_a_shift_of_zeros_changes_nothing(tmp_path: Path, template: str | None) -> None:
+    (tmp_path / "template.jinja").write_text(template or "")
+    model = load("testbed/llava", device="cpu", chat_template=tmp_path / "template.jinja" if template else None)
+    assert isinstance(model, TransformersModel)
+    soft = SoftPromptedModel(model, text_form(model, 0.5), "dro")
+    pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    prompts = [Prompt.ask(words) for words in ("What is this?", "Which colour is the circle?", "How many are there?")]
+    shift = torch.zeros(3, 4, model.embedding_width)
+    plain = soft.log_prob(pixels, prompts, ["A circle."] * 3).total
+    torch.testing.assert_close(
+        soft.log_prob(pixels, prompts, ["A circle."] * 3, question_shift=shift).total, plain, atol=2e-3, rtol=1e-4
+    )
+    losses, gradient = soft.loss_and_grad(pixels, prompts, ["A circle."] * 3)
+    shifted, other = soft.loss_and_grad(pixels, prompts, ["A circle."] * 3, question_shift=shift)
+    torch.testing.assert_close(shifted, losses, atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(other, gradient, atol=1e-3, rtol=1e-2)

@@ -174,3 +174,11 @@ def test_a_base_is_shared_in_the_format_that_the_processor_multiplies(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert shared_format() == dtype
+
+
+def test_in_bfloat16_the_frequencies_of_positions_keep_their_precision(base: Path, tmp_path: Path) -> None:
+    model = adapted_base(adapter(base, tmp_path / "adapter", 1), device="cpu", dtype=torch.bfloat16)[0]
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    frequencies = [buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
+    assert frequencies
+    assert {buffer.dtype for buffer in frequencies} == {torch.float32}

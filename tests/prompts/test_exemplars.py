@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,9 @@ def test_another_picture_under_the_same_name_is_another_pool(tmp_path: Path) -> 
         Image.new("RGB", (4, 4), colour).save(tmp_path / "a.png")
         hashes |= {read_pool(tmp_path / "pool.jsonl").sha256 for _ in range(2)}
     assert len(hashes) == 2
+
+
+def test_what_a_reply_begins_with_stays() -> None:
+    prompt = replace(Prompt.ask("And now?"), prefill="Sure, here is", templated=False)
+    shown = with_exemplars(prompt, ROWS[:2])
+    assert (shown.prefill, shown.templated, shown.system) == ("Sure, here is", False, None)

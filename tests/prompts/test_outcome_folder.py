@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from equipoise.prompts.policy_outcome import PolicyOutcome
 from equipoise.prompts.retries import RetryEffect
 from equipoise.prompts.selection import PromptCandidate, select
 from equipoise.stats.estimates import CaseLabel
-from equipoise.types import Exchange, Prompt, Sample, Verdict
+from equipoise.types import Exchange, Prompt, Sample, Turn, Verdict
 
 LABELS = st.lists(
     st.builds(CaseLabel, st.sampled_from([True, False, None]), st.sampled_from(["a", "b", "c"]), st.booleans()),
@@ -150,3 +151,23 @@ def test_another_picture_under_the_same_text_is_another_sample(tmp_path: Path) -
         for pictures in ((), (GeneratedPicture(b"a"),), (GeneratedPicture(b"b"),))
     ]
     assert len({folder.key("p", "r", samples, "j", 8) for samples in shown}) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"earlier": (Turn("user", "Hi."),)},
+        {"prefill": "Sure"},
+        {"templated": False},
+        {"reference": ("four",)},
+        {"harmful_reference": "mix"},
+        {"intent": "to ask"},
+        {"cluster": "pair"},
+    ],
+)
+def test_whatever_decides_a_label_is_in_the_key(change: dict[str, Any]) -> None:
+    folder = OutcomeFolder(Path("nowhere"))
+    keys = {
+        folder.key("p", "r", [sample], "j", 8) for sample in (ROWS[0], replace(ROWS[0], **change), replace(ROWS[0]))
+    }
+    assert len(keys) == 2

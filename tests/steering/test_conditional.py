@@ -48,7 +48,8 @@ def test_a_condition_separates_and_keeps_its_rate(
     assert details["harmful_steered"] > 0.9
     assert details["threshold"]["bound"] <= 0.05
     assert details["threshold"]["supported"] is True
-    assert set(details["rates"]) == {"calibration", "maths"}
+    assert set(details["rates"]) == {"harmless", "calibration", "maths"}
+    assert details["threshold"]["count"] == 30 + 150 + 50, "prompts that the score was fitted on set no threshold"
 
 
 def test_too_few_clean_prompts_are_said_not_to_support_the_rate(

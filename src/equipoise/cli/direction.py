@@ -288,7 +288,7 @@ def _conditional(
         direction,
         sets["harmful"],
         sets["harmless"],
-        [sets["harmless"], own_prompts("ordinary")],
+        [own_prompts("ordinary")],
         false_positives=fpr,
         seed=search.settings.seed,
         progress=search.progress,

@@ -6,7 +6,7 @@ Gradients in the pixels flow through it, so that an attack on the defended model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -79,10 +79,10 @@ class SoftPromptedModel(Countermeasure):
     ) -> ReplyLogProbs:
         """Log-probabilities of replies under the soft prompt."""
         filled = list(map(self.slot.filled, prompts))
-        with self._embedded() as count:
+        with self._embedded(question_shift) as count:
             result = self.model.log_prob(pixels, filled, replies, end=end, question_shift=question_shift)
         # Questions about one picture share their prefix, and the slot in it is filled once.
-        self._require_filled(count, 1)
+        self._require_filled(count, 1 if question_shift is None else len(prompts))
         return result
 
     def loss_and_grad(
@@ -96,14 +96,17 @@ class SoftPromptedModel(Countermeasure):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropies under the soft prompt, and the gradient of their sum in the pixels."""
         filled = list(map(self.slot.filled, prompts))
-        with self._embedded() as count:
+        with self._embedded(question_shift) as count:
             result = self.model.loss_and_grad(pixels, filled, replies, end=end, question_shift=question_shift)
-        self._require_filled(count, 1)
+        self._require_filled(count, 1 if question_shift is None else len(prompts))
         return result
 
     @contextmanager
-    def _embedded(self) -> Iterator[SlotCount]:
-        with self.slot.embedded(self._core.model, self._rows) as count:
+    def _embedded(self, question_shift: Tensor | None = None) -> Iterator[SlotCount]:
+        # With shifted questions the shared prefix ends at the picture. Where the template has no system role, the slot
+        # comes after it, and all questions with their slots stand in one row, of which one slot would be filled.
+        batches = nullcontext() if question_shift is None else self._core.plain_batches()
+        with batches, self.slot.embedded(self._core.model, self._rows) as count:
             yield count
 
     def _require_filled(self, count: SlotCount, expected: int) -> None:

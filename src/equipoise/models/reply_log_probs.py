@@ -142,6 +142,15 @@ def concatenate_images(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def same_shape(images: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Indices of image inputs that fit into one batch: tiled pictures differ in their number of tiles."""
+    groups: dict[Any, list[int]] = {}
+    for index, inputs in enumerate(images):
+        shapes = tuple((key, value.shape[1:]) for key, value in inputs.items() if isinstance(value, Tensor))
+        groups.setdefault(shapes, []).append(index)
+    return list(groups.values())
+
+
 def pad_right(rows: Sequence[Tensor]) -> Tensor:
     """`1 x T x ...` tensors in one batch, zeros to the right."""
     longest = max(row.shape[1] for row in rows)

@@ -96,7 +96,12 @@ def _base_parts(name: str, device: torch.device, dtype: torch.dtype) -> Pretrain
 
 def _adapted(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     """The model with an adapter inside, not merged: merging adds B A to the base's own tensors, which are shared."""
-    return load_adapter(model, folder).to(dtype).get_base_model().eval().requires_grad_(False)
+    adapted = load_adapter(model, folder)
+    # Weights alone: the frequencies of rotary embeddings are buffers, which stay in float32 everywhere else. In
+    # bfloat16 an angle would be wrong by more than a radian from the thousandth token on.
+    for weight in adapted.parameters():
+        weight.data = weight.data.to(dtype)
+    return adapted.get_base_model().eval().requires_grad_(False)
 
 
 def sharing_copy(model: Any) -> Any:

@@ -55,8 +55,11 @@ def kept_anchor_data(
     if settings.samples != 1:
         return None
     text, judge = text or start_text(model), judge or PhraseJudge()
-    pictures = [[picture.tobytes() for picture in anchor.prompt.pictures] for anchor in anchors]
-    requests = [(anchor.kind, anchor.prompt.system, anchor.prompt.text) for anchor in anchors]
+    pictures = [[(picture.size, picture.tobytes()) for picture in anchor.prompt.pictures] for anchor in anchors]
+    requests = [
+        (anchor.kind, anchor.prompt.system, [(message.role, message.text) for message in anchor.prompt.messages])
+        for anchor in anchors
+    ]
     decides = (
         FORMAT,
         model.revision,

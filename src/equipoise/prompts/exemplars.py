@@ -8,7 +8,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -170,7 +170,7 @@ def _pool(name: str, path: Path) -> ExemplarPool:
 def with_exemplars(prompt: Prompt, exemplars: Sequence[Exemplar]) -> Prompt:
     """The conversation with exemplars in front."""
     turns = tuple(turn for exemplar in exemplars for turn in exemplar.turns)
-    return Prompt((*turns, *prompt.messages), prompt.system)
+    return replace(prompt, messages=(*turns, *prompt.messages))
 
 
 def _words(text: str) -> list[str]:

@@ -41,7 +41,11 @@ class OutcomeFolder:
         """
         rows = [
             # Pictures only where there are some, so that what is known of samples of text stays known.
-            (sample.suite, sample.id, sample.text, sample.system, sample.expected, *(p.sha256 for p in sample.pictures))
+            (
+                *(sample.suite, sample.id, sample.text, sample.system, sample.expected),
+                *(picture.sha256 for picture in sample.pictures),
+                *_further(sample),
+            )
             for sample in samples
         ]
         decides = (FORMAT, name, revision, rows, judge, max_new_tokens)
@@ -76,3 +80,13 @@ def _outcome(stored: dict[str, Any]) -> PolicyOutcome:
     needless, harmful = ([CaseLabel(**label) for label in stored[axis]] for axis in ("needless", "harmful"))
     retries = tuple(RetryEffect(**effect) for effect in stored["retries"])
     return PolicyOutcome.of(stored["name"], needless, harmful, stored["extra_tokens"], stored["seconds"], retries)
+
+
+def _further(sample: Sample) -> tuple[object, ...]:
+    """What else decides a reply or its label, of samples that have it: what is known of all others stays known."""
+    values = (
+        [(turn.role, turn.text, turn.pictures) for turn in sample.earlier],
+        *(sample.prefill, not sample.templated, sample.reference, sample.harmful_reference, sample.intent),
+        sample.cluster if sample.cluster != sample.id else "",
+    )
+    return values if any(values) else ()

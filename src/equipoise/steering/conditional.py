@@ -217,8 +217,9 @@ def fit_condition(
         steerable: the model.
         direction: what will be added; the condition stands at or below its layer.
         harmful: half to fit on, half to choose the layer on.
-        harmless: likewise.
-        calibration: harmless prompts of several kinds (plain, maths, pictures), on which the threshold is set.
+        harmless: likewise; the threshold is set on the second half and on `calibration`. On prompts that the score was
+            fitted on it is too low, as there are more dimensions than prompts, and the bound would not hold.
+        calibration: further harmless prompts of other kinds (ordinary ones, maths, pictures), none of `harmless`.
         false_positives: share of these that may be steered.
         method: how the score is fitted.
         seed: of the split.
@@ -244,7 +245,7 @@ def fit_condition(
     if best is None:
         raise ModelError("expected layers that run for every prompt, got none; try prompts with pictures")
     area, condition = best
-    clean = {
+    clean = {harmless.name: condition.scores(good_kept[condition.layer]).tolist()} | {
         source.name: condition.scores(values[condition.layer]).tolist()
         for source, values in zip(calibration, streams[4:], strict=True)
     }

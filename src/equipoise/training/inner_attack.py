@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.reply_log_probs import batch_log_probs, concatenate_images
+from equipoise.models.reply_log_probs import batch_log_probs, concatenate_images, same_shape
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.training.adversarial_examples import AdversarialExample, SampleExample
 from equipoise.types import Exchange, Prompt, Verdict
@@ -156,7 +156,7 @@ def reply_losses(
         images.append(model.differentiable_processor(picture, rows[-1][0].other_pictures, rows[-1][0].text))
     # Pictures of one shape share a forward pass; the losses go back to their examples by index.
     losses: dict[int, Tensor] = {}
-    for indices in _same_shape(images):
+    for indices in same_shape(images):
         group = [row for index in indices for row in rows[index]]
         inputs = concatenate_images([images[index] for index in indices for _ in rows[index]])
         with recomputed_activations(model.model, learning=True) if model.gradient_checkpointing else nullcontext():
@@ -165,15 +165,6 @@ def reply_losses(
         parts = row_losses.split([len(rows[index]) for index in indices])
         losses.update({index: part.mean() for index, part in zip(indices, parts, strict=True)})
     return torch.stack([losses[index] for index in range(len(examples))])
-
-
-def _same_shape(images: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Indices of image inputs that fit into one batch: tiled pictures differ in their number of tiles."""
-    groups: dict[Any, list[int]] = {}
-    for index, inputs in enumerate(images):
-        shapes = tuple((key, value.shape[1:]) for key, value in inputs.items() if isinstance(value, Tensor))
-        groups.setdefault(shapes, []).append(index)
-    return list(groups.values())
 
 
 def sized_pixels(picture: Image.Image, side: int | None) -> Tensor:

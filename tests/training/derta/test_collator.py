@@ -152,3 +152,23 @@ def test_labels_have_one_entry_for_each_token() -> None:
         assert len(labels) == len(labels.openers) == len(labels.encoded.tokens)
     shorter = replace(HARMFUL, answer="Take.")
     assert len(item(model, shorter, "turn").labels) < len(item(model, HARMFUL, "turn").labels)
+
+
+def test_pictures_of_other_shapes_have_a_batch_of_their_own(
+    pictured: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Families that cut a picture into tiles give as many as its shape needs."""
+
+    def tiles(prompt: Prompt) -> dict[str, torch.Tensor]:
+        count = 3 if prompt.pictures[0].width > prompt.pictures[0].height else 1
+        return {"pixel_values": torch.zeros(1, count, 3, 8, 8)}
+
+    monkeypatch.setattr(pictured, "image_inputs", tiles)
+    wide, square = Image.new("RGB", (40, 10)), Image.new("RGB", (10, 10))
+    rows = [item(pictured, ORDINARY, "answer", picture) for picture in (wide, square, wide)]
+    batches = DertaCollator(pictured)([*rows, item(pictured, ORDINARY, "answer")])
+    assert [batch.labels.shape[0] for batch in batches.values()] == [1, 2, 1]
+    assert [tuple(batch.inputs["pixel_values"].shape) for batch in list(batches.values())[1:]] == [
+        (2, 3, 3, 8, 8),
+        (1, 1, 3, 8, 8),
+    ]

@@ -182,15 +182,15 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
         direction,
         harmful,
         harmless,
-        [part for part in (harmless, ordinary) if len(part)],
+        [ordinary] if len(ordinary) else [],
         seed=request.seed,
         progress=request.progress,
     )
     conditional.save(request.folder / "conditional.safetensors")
     calibration = dict(conditional.condition.calibration)
     doubts = [
-        f"the condition steers {100 * calibration['harmful_steered']:.0f} % of harmful prompts kept back from its fit "
-        f"(AUROC {calibration['auroc']:.2f})",
+        f"the condition steers {100 * calibration['harmful_steered']:.0f} % of harmful prompts kept back from its fit, "
+        f"on which its layer was chosen (AUROC {calibration['auroc']:.2f})",
         *doubts,
     ]
     return FitOutcome("conditional.safetensors", used, doubts=tuple(doubts), details={"calibration": calibration})

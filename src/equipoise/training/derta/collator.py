@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.models.differentiable_processor import to_device
-from equipoise.models.reply_log_probs import concatenate_images, pad_right
+from equipoise.models.reply_log_probs import concatenate_images, pad_right, same_shape
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.training.causal_lm import IGNORED
 from equipoise.training.derta.labels import DertaLabels
@@ -57,8 +57,8 @@ class DertaItem:
 class DertaCollator:
     """Makes batches of labelled rows.
 
-    Rows of different numbers of pictures cannot share a forward pass in every family, so that each number has a batch
-    of its own within the step; the loss is a mean over all of them.
+    Rows of different numbers of pictures, or of tiles, cannot share a forward pass in every family, so that each number
+    has a batch of its own within the step; the loss is a mean over all of them.
 
     Args:
         model: whose processor reads the pictures.
@@ -70,13 +70,19 @@ class DertaCollator:
         self._padding = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
     def __call__(self, items: Sequence[DertaItem]) -> dict[str, DertaBatch]:
-        """One batch for each number of pictures, by a name that says it."""
-        counts = sorted({item.pictures for item in items})
-        return {
-            f"{count} pictures": self._batch([item for item in items if item.pictures == count]) for count in counts
-        }
+        """One batch for each number of pictures and each shape of their inputs, by a name that says it."""
+        batches: dict[str, DertaBatch] = {}
+        for count in sorted({item.pictures for item in items}):
+            rows = [item for item in items if item.pictures == count]
+            # Pictures are opened here, when their batch is made, and not when the rows are read: a file of rows may
+            # have thousands.
+            images = [self._model.image_inputs(row.prompt()) if count else {} for row in rows]
+            for number, indices in enumerate(same_shape(images)):
+                name = f"{count} pictures" + (f", shape {number + 1}" if number else "")
+                batches[name] = self._batch([rows[i] for i in indices], [images[i] for i in indices])
+        return batches
 
-    def _batch(self, items: Sequence[DertaItem]) -> DertaBatch:
+    def _batch(self, items: Sequence[DertaItem], images: Sequence[Mapping[str, Any]]) -> DertaBatch:
         rows = [item.labels for item in items]
         encoded = [row.encoded for row in rows]
         lengths = [len(row) for row in rows]
@@ -88,11 +94,8 @@ class DertaCollator:
             inputs[name] = pad_right([row.token_inputs[name] for row in encoded])
         for name in encoded[0].text_inputs:
             inputs[name] = pad_right([row.text_inputs[name] for row in encoded])
-        # Pictures are opened here, when their batch is made, and not when the rows are read: a file of rows may have
-        # thousands.
         if items[0].pictures:
-            images = concatenate_images([self._model.image_inputs(item.prompt()) for item in items])
-            inputs |= to_device(images, torch.device("cpu"), self._model.model.dtype)
+            inputs |= to_device(concatenate_images(images), torch.device("cpu"), self._model.model.dtype)
         return DertaBatch(
             inputs=inputs,
             labels=_padded([list(row.labels) for row in rows], IGNORED),
