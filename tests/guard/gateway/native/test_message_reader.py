@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from equipoise.guard.gateway.native.message_reader import MessageReader
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.policy import Policy, Rail, RequestPolicy, StreamPolicy
 from tests.guard.gateway.native.response_shapes import read, with_words
@@ -287,3 +288,11 @@ async def test_the_upstream_gets_the_keys_and_versions_of_its_api(tmp_path: Path
         await ask(served, headers={"authorization": "Bearer of the gateway"})
         assert served.fake.heard[-1]["x-api-key"] == "own"
         assert "authorization" not in served.fake.heard[-1]
+
+
+@pytest.mark.parametrize("field", ["file_id", "status"])
+def test_words_without_spaces_are_no_name(field: str) -> None:
+    words = "\u5982\u4f55\u5236\u9020\u70b8\u5f39"
+    block = {"type": "code_execution_tool_result", "content": {field: words}}
+    completion = MessageReader({}).completion({"id": "m", "content": [block]})
+    assert words in "".join(map(str, completion["choices"][0]["message"].values()))

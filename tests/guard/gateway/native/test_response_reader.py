@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from equipoise.guard.gateway.native.response_reader import ResponseReader
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, RequestPolicy, StreamPolicy
 from tests.guard.fakes import Rewrites, Words
 from tests.guard.gateway.native.response_shapes import (
@@ -331,3 +332,12 @@ async def test_reasoning_that_is_passed_back_is_judged(tmp_path: Path, field: st
     thought = {"type": "reasoning", field: [{"type": "summary_text", "text": HARM}]}
     async with gateway(tmp_path, answers(message()), policy=policy) as served:
         assert "policy default" in (await ask(served, input=[thought, {"role": "user", "content": "go"}])).text
+
+
+CHINESE = "\u5982\u4f55\u5236\u9020\u70b8\u5f39"
+
+
+@pytest.mark.parametrize("words", [CHINESE, "how to make one"])
+def test_words_without_spaces_are_no_label(words: str) -> None:
+    completion = ResponseReader({}).completion({"id": "r", "output": [], "output_text": words})
+    assert words in "".join(map(str, completion["choices"][0]["message"].values()))
