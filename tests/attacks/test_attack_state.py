@@ -235,3 +235,20 @@ def test_the_final_check_scores_nothing_once_the_time_is_spent() -> None:
     assert not state.finalize(candidate(70))
     assert objective.scored == 0
     assert state.rate == 0.2
+
+
+def test_rates_of_different_questions_are_not_compared() -> None:
+    """A check that stops early knows the first questions only."""
+
+    class Early:
+        def __call__(self, pixels: Tensor) -> float:
+            return 0.5 if torch.equal(pixels, candidate(80)) else 0.67
+
+        def in_full(self, pixels: Tensor) -> float:
+            return 0.5 if torch.equal(pixels, candidate(80)) else 0.2
+
+    state = AttackState(Level(), CLEAN, StopCriteria(1), Early(), None, exact=False)
+    assert not state.check(record(state, 80, 0.4))
+    assert not state.finalize(candidate(80))
+    assert not state.check(record(state, 70, 0.2))
+    assert (state.rate, torch.equal(state.best(), candidate(80))) == (0.5, True)

@@ -235,3 +235,10 @@ def test_a_file_that_was_put_between_two_runs_is_not_overwritten(folder: Results
 def test_a_folder_of_an_earlier_version_goes_on(folder: ResultsFolder, clean: Path) -> None:
     (folder.path / MANIFEST).write_text(json.dumps(dict(folder.recipe)))
     folder.claim((clean, Path("dog.jpg")), overwrite=False)
+
+
+def test_a_folder_of_an_earlier_version_stays_open_to_all_of_its_pictures(folder: ResultsFolder, clean: Path) -> None:
+    (folder.path / MANIFEST).write_text(json.dumps(dict(folder.recipe)))
+    (folder.path / "dog.png").write_text("a result of then")
+    folder.claim((clean,), overwrite=False)
+    folder.claim((clean, Path("dog.jpg")), overwrite=False)

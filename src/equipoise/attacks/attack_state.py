@@ -187,10 +187,18 @@ class AttackState:
         if not self._exact or rate is not None:
             self._waiting.append(checked)
             self._forget()
-        if self._chosen is not None and checked.rate is not None and checked.rank[0] > self._chosen.rank[0]:
-            # The start before this one ended without success. Should the time end this one, its candidate counts.
-            self._chosen, self.chosen_by = checked, "rate"
+        self._compete(checked)
         return False
+
+    def _compete(self, checked: _Waiting) -> None:
+        """Let a candidate replace what an earlier start chose without success, should the time end this start."""
+        if self._chosen is None or checked.rank[0] <= self._chosen.rank[0]:
+            return
+        # A check stops at the first questions that put the target out of reach: only rates over all can be compared.
+        in_full = getattr(self._success, "in_full", None)
+        whole = checked if in_full is None else replace(checked, rate=float(in_full(checked.pixels)))
+        if whole.rank[0] > self._chosen.rank[0]:
+            self._chosen, self.chosen_by = whole, "rate"
 
     def finalize(self, candidate: Tensor) -> bool:
         """Choose the result of a run without success, by a final check; whether one succeeds after all.

@@ -74,8 +74,10 @@ class ResultsFolder:
         """
         self.check(self.path, self.recipe, overwrite=overwrite)
         kept = _read(self.path / MANIFEST)
-        claimed = set(() if kept is None else kept.get(CLAIMED, (image.stem for image in images)))
-        if not overwrite:
+        # Earlier versions did not write whose names they had: everything in their folders may be theirs.
+        is_earlier = kept is not None and CLAIMED not in kept and not overwrite
+        claimed = set(() if kept is None else kept.get(CLAIMED, ()))
+        if not overwrite and not is_earlier:
             ours = [path(image) for image in images if image.stem not in claimed for path in (self.png, self.json)]
             if kept is None:
                 # The pages of the contact sheet: index.html, index-2.html, ...
@@ -88,7 +90,8 @@ class ResultsFolder:
                     "something else; try another --out, or --overwrite"
                 )
         self.clean()
-        document = {**self.recipe, CLAIMED: sorted(claimed.union(image.stem for image in images))}
+        names = {} if is_earlier else {CLAIMED: sorted(claimed.union(image.stem for image in images))}
+        document = {**self.recipe, **names}
         write_whole(self.path / MANIFEST, json.dumps(document, indent=1, ensure_ascii=False))
 
     def stem(self, image: Path) -> Path:

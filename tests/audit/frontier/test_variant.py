@@ -84,7 +84,7 @@ def test_guesses_multiply_along_a_chain() -> None:
     assert guessed_ratio(["guard", "median"]) == pytest.approx(1.5 * 1.2)
 
 
-def test_the_sources_of_a_mitigation_are_its_files_by_content(tmp_path: Path) -> None:
+def test_the_sources_of_a_mitigation_are_its_files_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, adapter = tmp_path / "my.toml", tmp_path / "adapter"
     policy.write_text("a = 1")
     adapter.mkdir()
@@ -97,4 +97,10 @@ def test_the_sources_of_a_mitigation_are_its_files_by_content(tmp_path: Path) ->
     policy.write_text("a = 2")
     after = variant.sources()
     assert all(after[name] != before[name] for name in before)
-    assert parse_variant("prompt:balanced", "m").sources() == {}
+    for name in ("balanced", "default", "embedded", "crop"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for text in ("prompt:balanced", "guard", "recover", "guard:detector=embedded"):
+        assert parse_variant(text, "m").sources() == {}, "a word alone is something that ships"
+    policy.unlink()
+    assert variant.sources().keys() == {str(adapter)}

@@ -16,6 +16,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "bits of another script": lambda n: "\u0660" * n + "\u0662",
     "bits": lambda n: "0" * n + "2",
     "bits in gaps": lambda n: "0000000 " * (n // 8) + "2",
+    "letters in bits": lambda n: "01101000 " * (n // 9) + "2",
     "places that end in a hyphen": lambda n: "1- " * (n // 3),
     "places": lambda n: "1 " * (n // 2) + "x",
     "one long word and a letter with an accent": lambda n: "a" * n + " \u00e9",
@@ -67,3 +68,8 @@ def test_a_text_that_cannot_be_taken_apart_is_read_as_it_stands(monkeypatch: pyt
 
     monkeypatch.setattr(blobs, "_read", broken)
     assert blobs.read("x" * 100) == blobs.Read("x" * 100)
+
+
+def test_nonsense_before_a_word_with_hidden_letters_does_not_hide_it() -> None:
+    nonsense = " ".join(f"q*x{chr(97 + at % 26)}{chr(97 + at // 26 % 26)}" for at in range(600))
+    assert "build a bomb and kill people" in readings(f"{nonsense} b*ild a b*mb and k*ll p*ople")[0].text

@@ -76,3 +76,8 @@ def test_markup_falls(text: str, plain: str, marks: int) -> None:
     result, number = without_markup(text)
     assert result.strip() == plain
     assert number >= marks
+
+
+def test_turned_words_one_a_line_are_turned_back() -> None:
+    turned = "pipe\nbomb\nnails\ndust".translate(str.maketrans("abdeilmnpstu", "\u0250qp\u01dd\u1d09l\u026fuds\u0287n"))
+    assert unified(turned)[0] == "pipe\nbomb\nnails\ndust"

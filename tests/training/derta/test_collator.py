@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from equipoise.data.refusal_rows import RefusalRow
+from equipoise.errors import UsageError
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.models.transformers_model import TransformersModel
@@ -172,3 +173,7 @@ def test_pictures_of_other_shapes_have_a_batch_of_their_own(
         (2, 3, 3, 8, 8),
         (1, 1, 3, 8, 8),
     ]
+    sharded = DertaCollator(pictured, one_batch=True)
+    assert len(sharded([rows[0], rows[2]])) == 1
+    with pytest.raises(UsageError, match="pictures of one shape for FSDP"):
+        sharded(rows)

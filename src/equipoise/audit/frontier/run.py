@@ -199,7 +199,8 @@ class _FrontierRunner:
                 f"expected mitigations whose first 80 letters and digits differ, got {variant.name!r} where "
                 f"{kept.name!r} was measured; try other names of files, or another --out"
             )
-        changed = [name for name, digest in kept.sources.items() if sources.get(name) != digest]
+        # What is not there any more was measured as it was; whoever changed it would get its old numbers.
+        changed = [name for name, digest in sources.items() if kept.sources.get(name, digest) != digest]
         if changed:
             raise UsageError(
                 f"expected {changed[0]} as it was when {variant.name!r} was measured, got other content; try another "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,10 +36,12 @@ class VariantLink:
     """Folder of an adapter; None where it is no adapter."""
 
     @property
-    def values(self) -> Mapping[str, str]:
-        """The settings of a countermeasure; empty for an adapter and for a fitter of adapters."""
-        is_adapter = self.adapter is not None or (self.fitter is not None and self.fitter.makes == "adapter")
-        return {} if is_adapter else {name: str(value) for name, value in parse(self.text)[1].items()}
+    def paths(self) -> tuple[str, ...]:
+        """What the user names a file or a folder by; a word alone is the name of something that we ship."""
+        if self.adapter is not None:
+            return (self.adapter,)
+        values = [setting.rpartition("=")[2].strip() for setting in self.text.partition(":")[2].split(",")]
+        return tuple(value for value in values if Path(value).suffix or len(Path(value).parts) > 1)
 
     @property
     def is_given(self) -> bool:
@@ -103,12 +105,14 @@ class FrontierVariant:
     def sources(self) -> dict[str, str]:
         """Hashes of the files and folders that the mitigation is read from, by their paths as the user wrote them.
 
-        Raises:
-            OSError: one cannot be read.
+        What is not there, or cannot be read, has none.
         """
-        given = [str(value) for link in self.links if link.adapter is None for value in link.values.values() if value]
-        given += [link.adapter for link in self.links if link.adapter is not None]
-        return {name: _content_hash(Path(name)) for name in given if Path(name).exists()}
+        return {
+            name: digest
+            for link in self.links
+            for name in link.paths
+            if (digest := _content_hash(Path(name))) is not None
+        }
 
     @property
     def guard_alone(self) -> bool:
@@ -135,14 +139,17 @@ class FrontierVariant:
         )
 
 
-def _content_hash(path: Path) -> str:
-    """sha256 over a file, or over names and bytes of all files of a folder."""
+def _content_hash(path: Path) -> str | None:
+    """sha256 over a file, or over names and bytes of all files of a folder; None where it cannot be read."""
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    try:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_dir():
+                digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+                with file.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+    except OSError:
+        return None
     return digest.hexdigest()
 
 

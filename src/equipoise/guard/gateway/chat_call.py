@@ -44,8 +44,9 @@ class ChatCall:
         self.wants_moderation = False
         """Whether the client asked for OpenAI's object `moderation`."""
         self.wants_usage = False
-        self.choices = 1
         """Whether the client asked for token counts in a stream."""
+        self.choices = 1
+        """How many replies the client asked for."""
         self.upstream_headers: dict[str, str] = {}
         """Headers of the upstream's response that the client gets."""
         self.native: NativeCall | None = None

@@ -136,7 +136,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
             yield from _content(where, value, kind)
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
-                yield ContentPart(f"{where}/{at}", "tool call", words_in(call))
+                yield ContentPart(f"{where}/{at}", "tool call", words_in_call(call))
         elif name == "images" and isinstance(value, list):
             for at, part in enumerate(value):
                 yield from _image(f"{where}/{at}", part)
@@ -145,7 +145,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
         else:
             sort = _kind(name)
             # Numbers may be the arguments of a tool; elsewhere (token ids, places of a source) they are no words.
-            words = words_in(value) if sort == "tool call" else _field_words(name, value)
+            words = words_in_call(value) if sort == "tool call" else _field_words(name, value)
             if words:
                 yield ContentPart(where, sort, words)
 
@@ -265,13 +265,24 @@ def words_in(value: Any) -> str:
     return "\n".join(_words(value))
 
 
-def _words(value: Any, *, scalars: bool = True, free: bool = False) -> Iterator[str]:
+def words_in_call(call: Any) -> str:
+    """The same of a tool's call.
+
+    The names within its arguments are the model's own: none of them says that a field holds no text.
+    """
+    return "\n".join(_words(call, free_below=FREE))
+
+
+def _words(
+    value: Any, *, scalars: bool = True, free: bool = False, free_below: frozenset[str] = frozenset()
+) -> Iterator[str]:
     """All words in a value; the key of an object counts only if it is more than a name.
 
     Args:
         value: of JSON.
         scalars: whether numbers and truth values count: they may be the arguments of a tool.
         free: whether its names are the model's own, so that also a field `id` or `type` may hold text.
+        free_below: fields below which they are.
     """
     if isinstance(value, str):
         if value:
@@ -281,9 +292,9 @@ def _words(value: Any, *, scalars: bool = True, free: bool = False) -> Iterator[
             if is_prose(name):
                 yield name
             if free or not is_wordless(name, item):
-                yield from _words(item, scalars=scalars, free=free or name in FREE)
+                yield from _words(item, scalars=scalars, free=free or name in free_below, free_below=free_below)
     elif isinstance(value, Sequence):
         for item in value:
-            yield from _words(item, scalars=scalars, free=free)
+            yield from _words(item, scalars=scalars, free=free, free_below=free_below)
     elif value is not None and scalars:
         yield str(value)

@@ -103,6 +103,9 @@ def is_frame(name: str, value: Any) -> bool:
         return not isinstance(value, str) or not _is_sentence(value)
     if isinstance(value, Mapping | list):
         return (name in FRAME or name in WORDLESS or name in NAMES) and not any(texts_beside(value))
+    if name == "model" and isinstance(value, str):
+        # Whoever serves it names it, in any script.
+        return _SPACE.search(value) is None
     if name in FRAME or name in WORDLESS:
         return not _is_sentence(value)
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)

@@ -57,8 +57,9 @@ _STYLE: Final = re.compile(r"(?:\\[0-9A-Fa-f]{2,6} ){6,}")
 """Letters as CSS escapes them."""
 _BITS: Final = "01٠١۰۱०१０１"
 """Of scripts that many keyboards write; `int` knows them all."""
-_BINARY: Final = re.compile(rf"(?<!\d)[{_BITS}]{{7,}}+(?:[\s,;-]{{1,2}}[{_BITS}]{{7,}}+)*+(?!\d)")
-"""Bits with or without gaps; which of them belong together is decided later, where it takes one look at each."""
+_BINARY: Final = re.compile(rf"(?<!\d)[{_BITS}]{{7,}}+(?:[\s,;-]{{1,2}}[{_BITS}]{{7,}}+)*+")
+"""Bits with or without gaps, taken as a whole; which of them are letters is decided later, with one look at each."""
+_GAP: Final = re.compile(r"([\s,;-]{1,2})")
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,3}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
 _BACKSLASH: Final = re.compile(
@@ -228,8 +229,29 @@ def _style_text(run: str) -> str | None:
 
 
 def _binary_text(run: str) -> str | None:
-    groups = re.findall(rf"[{_BITS}]{{7,8}}", run)
-    return None if len(groups) < 4 else _ascii(bytes(int(group, 2) for group in groups))
+    parts: list[str] = []
+    stretch, letters = "", b""
+    is_read = False
+    # Groups and the gaps between them in turns; a group that is no whole number of letters ends a stretch.
+    for number, piece in enumerate([*_GAP.split(run), "", ""]):
+        if number % 2:
+            gap = piece
+            continue
+        more = _letters_of(piece)
+        if more:
+            stretch, letters = f"{stretch}{gap if number else ''}{piece}", letters + more
+            continue
+        text = _ascii(letters) if len(letters) >= 4 else None
+        is_read = is_read or text is not None
+        parts += [stretch if text is None else f" {text} ", gap if number else "", piece]
+        stretch, letters = "", b""
+    return "".join(parts) if is_read else None
+
+
+def _letters_of(bits: str) -> bytes:
+    """The letters of a group of bits, of eight or of seven each; empty where it is no whole number of either."""
+    size = next((size for size in (8, 7) if bits and len(bits) % size == 0), 0)
+    return bytes(int(bits[at : at + size], 2) for at in range(0, len(bits), size)) if size else b""
 
 
 def _decimal_text(run: str) -> str | None:

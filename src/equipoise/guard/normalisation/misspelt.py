@@ -17,15 +17,13 @@ LEAST: Final = 3
 """Words that must be written so before any is read otherwise."""
 SHARE: Final = 0.2
 """Share of a text's words with doubled letters, from which on they are read without."""
-MOST: Final = 500
-"""Different hidden words of one text that are looked up."""
 
 
 def spelt(text: str) -> str:
     """A text with its hidden letters found and its doubled letters single, where many words are written so."""
     hidden = _HIDDEN.findall(text) if text.count("*") >= LEAST else []
     if len(hidden) >= LEAST:
-        read = {word: _looked_up(word.lower()) for word in list(dict.fromkeys(hidden))[:MOST]}
+        read = {word: _looked_up(word.lower()) for word in dict.fromkeys(hidden)}
         text = _HIDDEN.sub(lambda match: read.get(match[0]) or match[0], text)
     words = WORD.findall(text)
     changed: Mapping[str, str] = {word: single for word in dict.fromkeys(words) if (single := _single(word)) != word}
@@ -51,19 +49,30 @@ def misspelt_in(text: str) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=1)
-def _by_length() -> Mapping[int, str]:
-    """All words of each length as one text, the most frequent first."""
-    lengths: dict[int, list[str]] = {}
+def _by_length() -> Mapping[int, tuple[list[str], Mapping[tuple[int, str], int]]]:
+    """All words of each length, the most frequent first, and which of them have a letter in a place, as bits.
+
+    Bit b stands for word b of that length. So a word is found by a few products of numbers, and not by a search through
+    all words: a text may have tens of thousands of hidden ones.
+    """
+    lengths: dict[int, tuple[list[str], dict[tuple[int, str], int]]] = {}
     for word in ranks():
-        lengths.setdefault(len(word), []).append(word)
-    return {length: "\n".join(words) for length, words in lengths.items()}
+        words, places = lengths.setdefault(len(word), ([], {}))
+        for place in enumerate(word):
+            places[place] = places.get(place, 0) | 1 << len(words)
+        words.append(word)
+    return lengths
 
 
-@lru_cache(maxsize=4 * MOST)
 def _looked_up(hidden: str) -> str | None:
     """The most frequent word with these letters in these places."""
     # Stars on both sides are emphasis.
     if hidden.startswith("*") and hidden.endswith("*"):
         return None
-    match = re.search(rf"^{hidden.replace('*', '[a-z]')}$", _by_length().get(len(hidden), ""), re.MULTILINE)
-    return None if match is None else match[0]
+    words, places = _by_length().get(len(hidden), ([], {}))
+    fitting = (1 << len(words)) - 1
+    for place in enumerate(hidden):
+        if place[1] != "*":
+            fitting &= places.get(place, 0)
+    # The lowest bit that is set.
+    return words[(fitting & -fitting).bit_length() - 1] if fitting else None

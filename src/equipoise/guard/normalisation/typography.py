@@ -64,7 +64,7 @@ _TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
 FLAGS: Final = 5
 """Letters of flags, from which on they spell something."""
 TURNED: Final = 0.15
-"""Share of a sentence's letters that stand on their heads, from which on all do."""
+"""Share of the letters of a text, or of a sentence, that stand on their heads, from which on all do."""
 LEAST_TURNED: Final = 4
 """Such letters, at least."""
 
@@ -86,12 +86,14 @@ def unified(text: str) -> tuple[str, int]:
     """
     if text.isascii():
         return text, 0
-    if turned_letters(text) >= LEAST_TURNED:
+    turned = turned_letters(text)
+    if turned >= max(LEAST_TURNED, TURNED * len(text)):
+        text = text.translate(_TURNED)
+    elif turned >= LEAST_TURNED:
         # Sentence by sentence: what one says does not depend on how much stands around it.
-        parts = _PART.split(text)
         text = "".join(
             part.translate(_TURNED) if turned_letters(part) >= max(LEAST_TURNED, TURNED * len(part)) else part
-            for part in parts
+            for part in _PART.split(text)
         )
     text, fallen = visible(text)
     return _without_look_alikes(text), fallen

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from equipoise.errors import UsageError
 from equipoise.models.differentiable_processor import to_device
 from equipoise.models.reply_log_probs import concatenate_images, pad_right, same_shape
 from equipoise.models.transformers_model import TransformersModel
@@ -62,15 +63,20 @@ class DertaCollator:
 
     Args:
         model: whose processor reads the pictures.
+        one_batch: whether a step must be one forward pass, as of a sharded model, in which all processes take part.
     """
 
-    def __init__(self, model: TransformersModel) -> None:
-        self._model = model
+    def __init__(self, model: TransformersModel, *, one_batch: bool = False) -> None:
+        self._model, self._one_batch = model, one_batch
         tokenizer = model.processor.tokenizer
         self._padding = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
     def __call__(self, items: Sequence[DertaItem]) -> dict[str, DertaBatch]:
-        """One batch for each number of pictures and each shape of their inputs, by a name that says it."""
+        """One batch for each number of pictures and each shape of their inputs, by a name that says it.
+
+        Raises:
+            UsageError: there are several where only one may be.
+        """
         batches: dict[str, DertaBatch] = {}
         for count in sorted({item.pictures for item in items}):
             rows = [item for item in items if item.pictures == count]
@@ -80,6 +86,11 @@ class DertaCollator:
             for number, indices in enumerate(same_shape(images)):
                 name = f"{count} pictures" + (f", shape {number + 1}" if number else "")
                 batches[name] = self._batch([rows[i] for i in indices], [images[i] for i in indices])
+        if self._one_batch and len(batches) > 1:
+            raise UsageError(
+                f"expected pictures of one shape for FSDP, got {len(batches)} in one step; try torchrun without FSDP, "
+                "or pictures of one size"
+            )
         return batches
 
     def _batch(self, items: Sequence[DertaItem], images: Sequence[Mapping[str, Any]]) -> DertaBatch:

@@ -206,7 +206,16 @@ def train(
     )
     # Rows are not grouped by length: each use of a row has its own typical length, so that a group would be of one use,
     # and steps of openers alone would undo those of refusals and answers.
-    fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, progress=progress)
+    fit(
+        adapted,
+        items,
+        DertaCollator(model, one_batch=processes.sharding is not None),
+        settings,
+        out,
+        recipe,
+        loss=loss,
+        progress=progress,
+    )
     full_recipe = recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name}
     processes.on_first(lambda: _write(adapted, out, config.model, full_recipe))
     return out, openers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.content_parts import ContentPart, message_parts, words_in
+from equipoise.guard.gateway.content_parts import ContentPart, message_parts, words_in, words_in_call
 
 NAME: Final = "/name"
 """End of the path of a called tool's name."""
@@ -49,4 +49,4 @@ def _call(path: str, call: Any) -> Iterator[ContentPart]:
             if name:
                 yield ContentPart(f"{path}{NAME}", "tool call", name)
     # Also a piece without words begins a call, which waits for the end.
-    yield ContentPart(path, "tool call", words_in(call))
+    yield ContentPart(path, "tool call", words_in_call(call))
