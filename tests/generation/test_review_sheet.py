@@ -75,3 +75,12 @@ def test_the_html_asks_for_the_three_labels(tmp_path: Path) -> None:
     assert all(f"<b>{label}</b>" in text for label in ("harmless", "controversial", "harmful"))
     assert text.startswith("<!doctype html>")
     assert "<script" not in text
+
+
+def test_what_people_filled_in_stays(tmp_path: Path) -> None:
+    table, _ = write_sheet([("1", row("one")), ("2", row("two")), ("3", row("three"))], tmp_path)
+    labelled(tmp_path, ["harmless", "", "harmful"]).replace(table)
+    write_sheet([("1", row("two")), ("2", row("three")), ("3", row("four"))], tmp_path)
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [(entry["prompt"], entry["label"]) for entry in csv.DictReader(file)]
+    assert rows == [("two", ""), ("three", "harmful"), ("four", ""), ("one", "harmless")]

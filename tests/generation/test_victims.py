@@ -121,7 +121,8 @@ def test_a_sampled_victim_scores_the_share_of_refusals() -> None:
     # Three replies each: one of three refuses.
     assert sampled.scores(["a", "b"]) == pytest.approx([math.log(1.5 / 4)] * 2)
     always = SampledVictim(CountedModel(), lambda rows: [Verdict(None, unscored="?")] * len(rows), samples=2)
-    assert always.scores(["a"]) == pytest.approx([math.log(0.5)])
+    # Nothing is known of it: it is sought no more than a prompt that was answered twice.
+    assert always.scores(["a"]) == pytest.approx([math.log(0.5 / 3)])
     assert sampled.scores([]) == []
     assert sampled.replies(["a"])[0][1].refused is True
     with pytest.raises(UsageError, match="at least 1 sample"):

@@ -131,3 +131,11 @@ def test_a_body_is_an_object() -> None:
 )
 def test_a_reply_ends_at_the_first_stop(stop: tuple[str, ...], left: str) -> None:
     assert cut_at_stop("one two three", stop) == left
+
+
+def test_pictures_are_counted_before_any_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("equipoise.model_server.reply_request._picture", lambda part, where: opened.append(where))
+    with pytest.raises(RequestProblem, match="at most"):
+        read_request(body(messages=[{"role": "user", "content": [picture()] * 300}]), 9)
+    assert opened == []

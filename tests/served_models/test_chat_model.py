@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from equipoise.judges.provider_signals import provider_verdict
 from equipoise.served_models.chat_model import ServedChatModel
 from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.types import Message, Prompt
@@ -66,3 +67,27 @@ def test_no_prompts_are_no_requests() -> None:
     with ScriptedServer(lambda request: says("x")) as server:
         assert model(server).generate([]) == []
         assert server.requests == []
+
+
+def test_a_refusal_has_the_form_in_which_it_came() -> None:
+    """As in an audit: a filter's end and an error that names a policy are refusals, and no failures."""
+
+    def rule(request: ReceivedRequest):
+        error = fails(400, "The response was filtered", code="content_filter")
+        return {"filter": says("", "content_filter"), "error": error}.get(request.text, refuses("No."))
+
+    with ScriptedServer(rule) as server:
+        exchanges = model(server).generate([Prompt.ask(text) for text in ("filter", "error", "field")])
+    assert [exchange.wire for exchange in exchanges] == ["content_filter", "policy_error", "refusal_field"]
+    assert [exchange.error for exchange in exchanges] == [None] * 3
+    verdicts = [provider_verdict(exchange) for exchange in exchanges]
+    assert [verdict and verdict.refusal for verdict in verdicts] == ["full"] * 3
+
+
+def test_no_secret_of_the_endpoint_is_in_an_error() -> None:
+    with ScriptedServer(lambda request: fails(400, "Invalid key, received Bearer sk-SECRET-1234")) as server:
+        endpoint = ServedEndpoint(server.url, "scripted", api_key="sk-SECRET-1234")
+        (exchange,) = ServedChatModel(endpoint).generate([Prompt.ask("x")])
+    assert exchange.error
+    assert "SECRET" not in exchange.error
+    assert "***" in exchange.error

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 
 import pytest
@@ -155,3 +156,17 @@ def test_no_body_whatever_breaks_the_reading(body: object, status: int) -> None:
 @pytest.mark.parametrize("text", ["[" * 50_000, "{" * 50_000, '{"error": "' + "{'a':" * 9_000, "\x00", "1" * 9_000])
 def test_nor_does_text_that_only_begins_like_one(text: str) -> None:
     assert classify(StrippedError(400, text)).kind == "broken"
+
+
+def test_the_time_to_wait_is_that_of_the_innermost_response() -> None:
+    inner = StrippedError(429, {"error": {"message": "slow down"}})
+    inner.response.headers = {"retry-after": "7"}
+    assert classify(wrapped(inner)).retry_after == 7.0
+    inner.response.headers = {"retry-after": "soon"}
+    assert classify(wrapped(inner)).retry_after is None
+
+
+def test_a_message_of_thousands_of_prefixes_is_read_at_once() -> None:
+    begin = time.process_time()
+    classify(StrippedError(400, {"error": {"message": "12345 " * 20_000}}))
+    assert time.process_time() - begin < 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +160,10 @@ def test_channels_without_tokens_may_have_blanks() -> None:
 @pytest.mark.parametrize("text", ["## Thinking\n\nThinking is what minds do.", "Thought: I cannot go on. So wrote he."])
 def test_a_heading_without_an_end_is_the_replys_own(text: str) -> None:
     assert without_traces(text) == text
+
+
+def test_a_reply_of_thousands_of_traces_is_read() -> None:
+    begin = time.process_time()
+    assert trace_spans("<reasoning>a</reasoning>" * 1200)
+    assert time.process_time() - begin < 5
+    assert without_traces("<thinking>a</thinking><reasoning>b</reasoning><think>c</think>" + REPLY) == REPLY

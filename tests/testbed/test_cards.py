@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
 from equipoise.testbed.cards import claims, publish
@@ -96,3 +96,12 @@ def test_a_training_without_a_model_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected a finished training"):
         publish(tmp_path / "out", tmp_path / "weights", name="mine", role="target")
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/etc", "a/b", "-x"])
+def test_a_name_that_is_none_removes_nothing(tmp_path: Path, name: str) -> None:
+    weights = tmp_path / "weights"
+    (weights / "llava").mkdir(parents=True)
+    with pytest.raises(UsageError, match="expected a name"):
+        publish(finished(tmp_path / "out", REFERENCE), weights, name=name, role="target", count=1)
+    assert (weights / "llava").is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -87,6 +88,6 @@ def _parts(words: list[str]) -> tuple[Path | None, str]:
     *paths, text = words
     if not text.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    if not paths and len(text) < LONGEST_NAME and Path(text).exists():
+    if not paths and len(os.fsencode(text)) < LONGEST_NAME and os.path.lexists(text):
         raise UsageError(f"expected a question after the picture {text}, got none; try 'What is in this picture?'")
     return (Path(paths[0]) if paths else None), text

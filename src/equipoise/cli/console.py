@@ -80,20 +80,22 @@ class RowPrinter:
     def add(self, row: Mapping[str, Any]) -> None:
         """Print one row."""
         text = json.dumps(row, allow_nan=False)
-        if self._lines:
-            print(text)
-        else:
-            print(f"{',' if self._count else self._opening()}\n  {text}", end="")
+        with _writing_stdout():
+            if self._lines:
+                print(text)
+            else:
+                print(f"{',' if self._count else self._opening()}\n  {text}", end="")
         self._count += 1
 
     def close(self, tail: Mapping[str, Any]) -> None:
         """End the document, with what is known only after all rows."""
         if self._lines:
             return
-        if not self._count:
-            print(self._opening(), end="")
         ending = "".join(f',\n "{key}": {json.dumps(value)}' for key, value in tail.items())
-        print(f"\n ]{ending}\n}}")
+        with _writing_stdout():
+            if not self._count:
+                print(self._opening(), end="")
+            print(f"\n ]{ending}\n}}", flush=True)
 
     def _opening(self) -> str:
         return "{" + "".join(f'\n "{key}": {json.dumps(value)},' for key, value in self._head.items()) + '\n "rows": ['

@@ -21,6 +21,8 @@ from equipoise.execution.worker import WorkerLaunch
 THREADS: Final = "OMP_NUM_THREADS"
 GPUS: Final = "CUDA_VISIBLE_DEVICES"
 Note = Callable[[str], None]
+LONGEST_ITEM: Final = 1_000_000.0
+"""Seconds that an item may take at most; operating systems wait no longer than 24 days at once."""
 
 
 def _ignore(_: str) -> None:
@@ -150,8 +152,11 @@ def choose_executor(
     Raises:
         UsageError: values that cannot be, or options of workers without workers.
     """
-    if item_seconds is not None and item_seconds <= 0:
-        raise UsageError(f"expected a time limit above 0 seconds, got {item_seconds:g}; try --item-seconds 600")
+    if item_seconds is not None and not 0 < item_seconds <= LONGEST_ITEM:
+        raise UsageError(
+            f"expected a time limit above 0 and up to {LONGEST_ITEM:,.0f} seconds, got {item_seconds:g}; "
+            "try --item-seconds 600"
+        )
     limits = DispatchLimits(item_seconds)
     if ray is not None:
         from equipoise.execution.ray_actors import import_ray

@@ -7,6 +7,7 @@ counterintuitive interpretation).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 from collections.abc import Callable, Sequence
@@ -94,10 +95,14 @@ def with_pictures(
     for prompt in prompts:
         item, score = choose(prompt)
         name = f"pictures/{item.kind}-{item.name}.png"
+        buffer = io.BytesIO()
+        item.picture.convert("RGB").save(buffer, "PNG")
+        content = buffer.getvalue()
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            # Of another pool with a picture of that name, which earlier prompts of the suite are about.
+            name = f"pictures/{item.kind}-{item.name}-{hashlib.sha256(content).hexdigest()[:8]}.png"
         if not (folder / name).exists():
-            buffer = io.BytesIO()
-            item.picture.convert("RGB").save(buffer, "PNG")
-            write_whole(folder / name, buffer.getvalue())
+            write_whole(folder / name, content)
         scores = dict(prompt.scores) | {"refusal": score}
         rows.append(prompt.but(picture=name, picture_kind=item.kind, scores=scores))
     return rows

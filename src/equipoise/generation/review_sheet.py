@@ -47,6 +47,9 @@ class GatePrecision:
 def write_sheet(rows: Sequence[tuple[str, GeneratedPrompt]], folder: Path) -> tuple[Path, Path]:
     """Write `review.csv` and `review.html`; the two hold the same rows in the same order.
 
+    What people filled into an earlier sheet of the folder stays; rows of prompts that are not among these any more come
+    last, if they have a label.
+
     Args:
         rows: prompts by their ids.
         folder: where.
@@ -54,15 +57,32 @@ def write_sheet(rows: Sequence[tuple[str, GeneratedPrompt]], folder: Path) -> tu
     Raises:
         OutputError: the folder cannot be written.
     """
+    table, page = folder / "review.csv", folder / "review.html"
+    filled = _filled_rows(table)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, prompt in rows:
-        writer.writerow([name, _cell(prompt.text), prompt.label, _judges(prompt), "", ""])
-    table, page = folder / "review.csv", folder / "review.html"
+        row = filled.pop(_cell(prompt.text), {})
+        own = [row.get("label") or "", row.get("comment") or ""]
+        writer.writerow([name, _cell(prompt.text), prompt.label, _judges(prompt), *own])
+    for row in filled.values():
+        writer.writerow([row.get(column) or "" for column in COLUMNS])
     write_whole(table, buffer.getvalue())
     write_whole(page, _page(rows))
     return table, page
+
+
+def _filled_rows(table: Path) -> dict[str, dict[str, str]]:
+    """Rows of a sheet that somebody has filled in, by their prompts; none where there is no sheet."""
+    if not table.exists():
+        return {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"expected a sheet of labels, got {table} ({error}); try moving it away") from error
+    return {row.get("prompt") or "": row for row in rows if (row.get("label") or row.get("comment") or "").strip()}
 
 
 def read_labels(path: Path) -> GatePrecision:

@@ -177,7 +177,8 @@ class SampledVictim:
         for start in range(0, len(verdicts), self.samples):
             labels = [verdict.refused for verdict in verdicts[start : start + self.samples]]
             scored = [label for label in labels if label is not None]
-            scores.append(math.log((sum(scored) + 0.5) / (len(scored) + 1)))
+            # A prompt that got no reply is not one that was refused half of the time: it counts as answered.
+            scores.append(math.log((sum(scored) + 0.5) / ((len(scored) or self.samples) + 1)))
         return scores
 
     def replies(self, texts: Sequence[str]) -> list[tuple[Exchange, Verdict]]:

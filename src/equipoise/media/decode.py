@@ -34,6 +34,7 @@ _DAMAGE: Final = (
     LookupError,
     TypeError,
     OverflowError,
+    NotImplementedError,
     struct.error,
     zlib.error,
 )

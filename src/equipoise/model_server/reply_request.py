@@ -111,6 +111,11 @@ def _stop(value: Any) -> tuple[str, ...]:
 def _prompt(value: Any) -> Prompt:
     if not isinstance(value, list) or not value:
         raise _invalid("expected messages: a list with at least one message", "messages")
+    # Counted before any is opened: each may take a hundred megabytes.
+    contents = [one.get("content") for one in value if isinstance(one, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    if sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts) > MAX_PICTURES:
+        raise _invalid(f"expected at most {MAX_PICTURES} pictures", "messages")
     system: list[str] = []
     messages: list[Message] = []
     pictures = pixels = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -137,7 +138,7 @@ def _refusal_sentence(config: PerturbConfig, name: str) -> str | None:
     from equipoise.attacks.refusal_targets import draw_target
 
     # A checksum, not `hash`: Python salts that anew in every process.
-    return draw_target(config.seed + zlib.crc32(name.encode()))
+    return draw_target(config.seed + zlib.crc32(os.fsencode(name)))
 
 
 def _eot_config(names: Sequence[str]) -> EOTConfig | None:

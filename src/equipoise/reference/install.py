@@ -12,7 +12,6 @@ adapters of the reference models fit no other.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -173,8 +172,9 @@ def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) 
         parts.processor.save_pretrained(ready)
         write_json(ready / RECORD, origin | {"licence": "Apache-2.0"})
         if folder.exists():
-            # A folder that is not empty cannot be renamed over.
-            shutil.rmtree(folder)
+            # A folder that is not empty cannot be renamed over. The old one goes into the scratch folder, which is
+            # removed last: a kill between the two leaves the new one ready there, and no half of either here.
+            folder.rename(scratch / "replaced")
         ready.rename(folder)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.served_models.chat_messages import content_text, first_message, refusal_text, to_openai
 from equipoise.served_models.endpoint import ServedEndpoint
-from equipoise.types import Exchange, FinishReason, Prompt
+from equipoise.types import Exchange, FinishReason, Prompt, Wire
 
 ChatBody = list[dict[str, Any]]
 """Messages as OpenAI's protocol has them."""
@@ -55,7 +55,7 @@ class ServedChatModel:
             return list(await asyncio.gather(*map(reply, prompts)))
 
     async def _reply(self, client: Any, prompt: Prompt, limit: int) -> Exchange:
-        from equipoise.served_models.failures import line
+        from equipoise.served_models.failures import classify
 
         messages = to_openai(prompt.messages, prompt.system)
         if prompt.prefill:
@@ -71,12 +71,19 @@ class ServedChatModel:
             response = await client.post("/chat/completions", body=body, cast_to=object)
         # The client raises many kinds, and none of them may end a run over many prompts.
         except Exception as error:  # noqa: BLE001
-            return Exchange(prompt, "", "error", self.name, error=line(error))
+            failure = classify(error)
+            if failure.kind == "policy":
+                return Exchange(prompt, "", "content_filter", self.name, "policy_error", by="server")
+            return Exchange(prompt, "", "error", self.name, error=self.endpoint.without_secrets(failure.line))
         message = first_message(response)
         if message is None:
             return Exchange(prompt, "", "error", self.name, error="a response without a message")
         choice = response["choices"][0]
-        finish: FinishReason = "length" if choice.get("finish_reason") == "length" else "stop"
-        # Some servers refuse in a field of its own and leave the content empty.
-        text = content_text(message.get("content")) or refusal_text(message) or ""
-        return Exchange(prompt, text, finish, self.name)
+        reason = choice.get("finish_reason")
+        finish: FinishReason = reason if reason in ("length", "content_filter") else "stop"
+        content, refusal = content_text(message.get("content")) or "", refusal_text(message)
+        # Some servers refuse in a field of its own and leave the content empty, or give a reason and nothing else.
+        wire: Wire = "content_filter" if finish == "content_filter" else "text"
+        if not content and refusal:
+            content, wire = refusal, "refusal_field"
+        return Exchange(prompt, content, finish, self.name, wire)

@@ -36,6 +36,8 @@ DEEP: Final = 8
 """How deep wrappings are followed."""
 MANY: Final = 400
 """Largest number of fields that are read."""
+PREFIXES: Final = 50
+"""Prefixes of a message that are taken off, at most."""
 LONGEST: Final = 20_000
 """Characters of a message in which JSON is looked for."""
 
@@ -90,8 +92,9 @@ def messages(body: Any) -> str:
 
 def unwrapped(text: str) -> list[str]:
     """A message, and what is left of it after each prefix that a library or gateway wrote before it."""
-    texts = [text.strip()]
-    while (prefix := PREFIX.match(texts[-1])) and prefix.end():
+    # Each prefix copies what is left: of a message that consists of prefixes, as an echo of numbers, only the first.
+    texts = [text.strip()[:LONGEST]]
+    while len(texts) <= PREFIXES and (prefix := PREFIX.match(texts[-1])) and prefix.end():
         texts.append(texts[-1][prefix.end() :])
     return texts
 

@@ -8,6 +8,7 @@ organisation that forbids a model can ever count as a refusal.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -172,9 +173,8 @@ def _named(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
 
 def _retry_after(chain: list[BaseException]) -> float | None:
     for exception in chain:
+        # The innermost exception has the response; those around it have none.
         headers = getattr(getattr(exception, "response", None), "headers", None)
-        try:
-            return max(0.0, float(headers["retry-after"])) if headers else None
-        except (KeyError, ValueError):
-            return None
+        with suppress(KeyError, ValueError, TypeError):
+            return max(0.0, float(headers["retry-after"]))  # type: ignore[index]
     return None

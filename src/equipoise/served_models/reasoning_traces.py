@@ -77,6 +77,8 @@ _OPENS: Final = {
 }
 _BEGINS: Final = {name: re.compile(f"(?i){begin}") for name, (begin, _) in PAIRS.items()}
 _ENDS: Final = {name: re.compile(f"(?i){end}") for name, (_, end) in PAIRS.items()}
+FOLLOWING: Final = 20
+"""Traces right behind a first one, at most."""
 _CODE: Final = re.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
 
 
@@ -140,6 +142,21 @@ def _kept(text: str) -> list[str] | None:
 
 def _paired(text: str) -> list[TextSpan]:
     """Traces between a beginning and an end, or up to an end alone, or from a beginning alone."""
+    spans = _paired_once(text)
+    # "<thinking>...</thinking><reasoning>...</reasoning>": where a trace came first, another may follow. A reply that
+    # consists of thousands of them is a loop, whose rest is read as it stands.
+    for _ in range(FOLLOWING):
+        if not spans or spans[0][0] != 0 or spans[0][1] >= len(text):
+            break
+        first = spans[0][1]
+        more = [(start + first, stop + first) for start, stop in _paired_once(text[first:]) if start == 0]
+        if not more:
+            break
+        spans = _disjoint([*spans, *more])
+    return spans
+
+
+def _paired_once(text: str) -> list[TextSpan]:
     code = [match.span() for match in _CODE.finditer(text)]
     spans: list[TextSpan] = []
     for name, opening in _OPENS.items():
@@ -158,11 +175,6 @@ def _paired(text: str) -> list[TextSpan]:
             if not line.strip() or not _BEGINS[name].search(text, at, lone[0]):
                 spans.append((0, lone[1]))
             at = lone[1]
-    spans = _disjoint(spans)
-    # "<thinking>...</thinking><reasoning>...</reasoning>": where a trace came first, another may follow.
-    if spans and spans[0][0] == 0 and spans[0][1] < len(text):
-        first = spans[0][1]
-        spans += [(start + first, stop + first) for start, stop in _paired(text[first:]) if start == 0]
     return _disjoint(spans)
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jinja2 import Environment
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
 from equipoise.files import read_json_lines
 from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.reference import ReferenceModel
 from equipoise.testbed.scores import ConditionScores, score
 
 _CARD = Path(__file__).parent / "templates" / "card.md.j2"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 
 
 def claims(rows: list[ConditionScores]) -> dict[str, float]:
@@ -51,14 +53,19 @@ def publish(
 
     Raises:
         ModelError: the training is not finished.
+        UsageError: a name that is none.
     """
-    if not (training / "model" / "model.safetensors").exists():
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(f"expected a name of letters, digits and hyphens, got {name!r}; try llava-mine")
+    if not all((training / part).exists() for part in ("model/model.safetensors", "checkpoint.pt")):
         raise ModelError(f"expected a finished training in {training}, got none; try `equipoise testbed train`")
-    folder = weights / name
-    if folder.exists():
-        shutil.rmtree(folder)
-    shutil.copytree(training / "model", folder)
     state = torch.load(training / "checkpoint.pt", weights_only=True, map_location="cpu")
+    # Written aside: a kill leaves the model that was there, or none of it.
+    folder, aside = weights / name, weights / f".{name}.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(training / "model", aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
     recipe = state["recipe"] | _adversarial_recipe(training / "recipe.json")
     rows = score((compute or ComputeConfig()).load(str(folder)), count)
     file = folder / "model.safetensors"

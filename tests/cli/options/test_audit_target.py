@@ -126,3 +126,14 @@ def test_a_run_that_somebody_writes_is_not_removed(tmp_path: Path) -> None:
     assert len(AuditRun.open(run.folder).cases()) == 2
     clear_run(run.folder)
     assert [path.name for path in run.folder.iterdir()] == [LOCK]
+
+
+def test_what_lies_beside_a_run_stays(tmp_path: Path) -> None:
+    run = balanced(tmp_path / "run")
+    for name in ("gate.toml", "notes.txt", "my-samples.jsonl"):
+        (run.folder / name).write_text("mine")
+    (run.folder / ".git").mkdir()
+    (run.folder / "perturbed").mkdir()
+    (run.folder / ".replies.jsonl.part").write_text("")
+    clear_run(run.folder)
+    assert {path.name for path in run.folder.iterdir()} == {"gate.toml", "notes.txt", "my-samples.jsonl", ".git", LOCK}

@@ -29,3 +29,10 @@ def test_the_record_of_a_command_holds_no_value_of_a_header(option: str) -> None
     line = command_line(arguments)
     assert "secret" not in line
     assert line == f"equipoise audit 'http://h/v1#m' {option} 'X-Key=***' '{option}=X-Other=***' --suite 'a b=c'"
+
+
+def test_the_record_of_a_command_holds_no_password_of_an_address() -> None:
+    line = command_line(["audit", "toy", "--judge", "http://ann:pass-word@h:8/v1#m", "--out", "a@b:c"])
+    assert "pass-word" not in line
+    assert "http://ann:***@h:8/v1#m" in line
+    assert "a@b:c" in line

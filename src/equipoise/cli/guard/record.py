@@ -9,6 +9,7 @@ import typer
 
 from equipoise.cli.console import RowPrinter, print_table, require_one_format, warn
 from equipoise.cli.options.arguments import Json, JsonLines
+from equipoise.cli.options.endpoint import without_password
 
 Where = Annotated[str, typer.Argument(help="The record: a file, or postgresql://...", show_default=False)]
 
@@ -53,7 +54,7 @@ def tail(
     from equipoise.guard.record.store import AuditRecord
 
     require_one_format(json, jsonl)
-    printer = RowPrinter({"record": where}, lines=not json)
+    printer = RowPrinter({"record": without_password(where)}, lines=not json)
     with AuditRecord(_existing(where)) as opened:
         last = opened.head().number
         start = max(1, last - count + 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli.console import quiet, warn
+from equipoise.cli.options.endpoint import without_password
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions, PictureGuard, picture_detector
 from equipoise.cli.options.param_types import MACHINE
@@ -157,4 +158,4 @@ def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> No
     description = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
     if service.guard.pool is not None:
         description += f", checks in {service.guard.pool.ready} processes"
-    print(f"listening on http://{address}/v1 before {upstream}: {description}", flush=True)
+    print(f"listening on http://{address}/v1 before {without_password(upstream)}: {description}", flush=True)

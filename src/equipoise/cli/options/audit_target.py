@@ -114,22 +114,23 @@ def open_target(
 
 
 def clear_run(folder: Path) -> None:
-    """Remove a run that nobody writes, and nothing that is not one.
+    """Remove a run that nobody writes, and nothing that is not its own: rules or notes beside it stay.
 
     Raises:
         UsageError: it is no run, or another process writes it.
     """
     from equipoise.audit.folder_lock import LOCK, claim_folder
     from equipoise.audit.records import AuditRun
+    from equipoise.audit.run_names import is_own
     from equipoise.audit.workers.audit_workers import SHARDS
 
     if not folder.exists():
         return
     # The lock stays: with another file of its name a second process would hold a lock, too.
-    content = [path for path in folder.iterdir() if path.name not in (SHARDS, LOCK)]
-    if not content:
+    if not any(path.name not in (SHARDS, LOCK) for path in folder.iterdir()):
         return
     AuditRun.open(folder)
+    content = [path for path in folder.iterdir() if is_own(path.name)]
     with claim_folder(folder):
         for path in content:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

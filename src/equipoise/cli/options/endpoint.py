@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 HEADER_OPTIONS: Final = ("--header", "--judge-header")
 """Options whose values may hold secrets."""
+_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
+"""A user and a password in an address."""
 
 
 class LimitField(StrEnum):
@@ -58,7 +61,12 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
             shown.append(f"{option}={_without_value(value)}")
         else:
             shown.append(_without_value(argument) if shown[-1] in HEADER_OPTIONS else argument)
-    return shlex.join(shown)
+    return shlex.join(map(without_password, shown))
+
+
+def without_password(text: str) -> str:
+    """A text in which the password of an address is `***`."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def _without_value(header: str) -> str:

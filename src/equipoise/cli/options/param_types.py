@@ -52,10 +52,10 @@ def usable_seed(seed: int) -> int:
     """A seed that every generator takes.
 
     Raises:
-        UsageError: more than 63 bits.
+        UsageError: below 0, or more than 63 bits.
     """
-    if abs(seed) >= 2**63:
-        raise UsageError(f"expected a seed below 2^63, got {seed}; try 0")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected a seed from 0 and below 2^63, got {seed}; try 0")
     return seed
 
 
