@@ -58,8 +58,8 @@ def _by_length() -> Mapping[int, tuple[list[str], Mapping[tuple[int, str], int]]
     lengths: dict[int, tuple[list[str], dict[tuple[int, str], int]]] = {}
     for word in ranks():
         words, places = lengths.setdefault(len(word), ([], {}))
-        for place in enumerate(word):
-            places[place] = places.get(place, 0) | 1 << len(words)
+        for position in enumerate(word):
+            places[position] = places.get(position, 0) | 1 << len(words)
         words.append(word)
     return lengths
 
@@ -71,8 +71,8 @@ def _looked_up(hidden: str) -> str | None:
         return None
     words, places = _by_length().get(len(hidden), ([], {}))
     fitting = (1 << len(words)) - 1
-    for place in enumerate(hidden):
-        if place[1] != "*":
-            fitting &= places.get(place, 0)
+    for position in enumerate(hidden):
+        if position[1] != "*":
+            fitting &= places.get(position, 0)
     # The lowest bit that is set.
     return words[(fitting & -fitting).bit_length() - 1] if fitting else None
