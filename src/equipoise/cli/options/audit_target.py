@@ -88,6 +88,7 @@ def open_target(
         return
     from equipoise.audit.engine.provider import BATCH
     from equipoise.audit.engine.session import EvaluationTarget
+    from equipoise.audit.folder_lock import claim_folder
     from equipoise.audit.workers.audit_task import AuditTask
     from equipoise.audit.workers.audit_workers import SHARDS, AuditWorkers
     from equipoise.execution.shards import ShardStore
@@ -96,7 +97,9 @@ def open_target(
     store = ShardStore(folder / SHARDS)
     task = AuditTask(partial(choice.compute.load, choice.model), choice.load_judge, choice.defences)
     if overwrite:
-        store.clear()
+        # Under the lock: the results that wait there may be those of a run that is going on.
+        with claim_folder(folder):
+            store.clear()
     try:
         with executor.open(task, store, warn) as group:
             workers = AuditWorkers(group, store, choice.requests.connections or BATCH)
