@@ -88,8 +88,8 @@ def find(
     Writes refusal.safetensors, surgical.safetensors and conditional.safetensors, each with a JSON file, and find.json
     with every candidate. That no direction is valid is a result as well. The same command goes on after a stop.
 
-    With --workers N or --ray, replies and activations are divided among workers, to the same last bit; the sweeps over
-    candidates stay in this process, which loads the model as well.
+    With --workers N or --ray, replies, activations and the scores of candidates are divided among workers, to the same
+    last bit; this process loads the model as well.
     """
     _check_shares(keep, fpr, kl_limit)
     from dataclasses import asdict
