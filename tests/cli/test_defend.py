@@ -168,8 +168,8 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
         (("detect", "--threshold", "inf", "--json"), "expected a finite threshold, got inf"),
         (("detect", "--threshold", "nan"), "expected a finite threshold, got nan"),
         (("detect", "--question", " "), "expected a question, got empty text"),
-        (("certify", "What?", "--seed", str(2**63)), "expected a seed below 2^63"),
-        (("perturb", "--out", "out", "--seed", str(-(2**63))), "expected a seed below 2^63"),
+        (("certify", "What?", "--seed", str(2**63)), "expected a seed from 0 and below 2^63"),
+        (("perturb", "--out", "out", "--seed", str(-(2**63))), "expected a seed from 0 and below 2^63"),
         (("ask", "What?", "--defend", "tower:id=nothing/at/all"), "expected a transformers model"),
     ],
 )

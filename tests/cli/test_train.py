@@ -367,5 +367,5 @@ def test_output_that_cannot_be_written(model: Path, rows: Path, tmp_path: Path) 
 def test_a_seed_that_no_generator_takes_is_one_line(equipoise: Command, tmp_path: Path, verb: tuple[str, ...]) -> None:
     result = equipoise("train", *verb, "--out", tmp_path / "out", "--seed", 2**63)
     assert result.exit_code == 2, result.output
-    assert "expected a seed below 2^63" in result.stderr
+    assert "expected a seed from 0 and below 2^63" in result.stderr
     assert not (tmp_path / "out").exists()
