@@ -100,8 +100,10 @@ def assemble(
     processor = LlavaProcessor(
         images, tokenizer, chat_template=template, **{name: settings[name] for name in _SETTINGS}
     )
-    # One number format for all parts: the first product of two different ones would fail.
-    model = model.to(model.lm_head.weight.dtype)
+    # One number format for all weights: the first product of two different ones would fail. The frequencies of rotary
+    # embeddings are buffers and keep their precision.
+    for weight in model.parameters():
+        weight.data = weight.data.to(model.lm_head.weight.dtype)
     return (merge_adapter(model, folder / ADAPTER) if merged else model).eval(), processor
 
 
