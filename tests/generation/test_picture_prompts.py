@@ -76,9 +76,7 @@ def test_an_audit_reads_prompts_with_their_pictures(tmp_path: Path) -> None:
 
 def test_a_picture_of_another_pool_with_the_same_name_is_kept_apart(tmp_path: Path) -> None:
     red, blue = (PoolPicture("sky", "benign", Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
-    rows = [
-        with_pictures([prompt(1)], lambda _, item=item: (item, 0.0), tmp_path)[0] for item in (red, blue, red)
-    ]
+    rows = [with_pictures([prompt(1)], lambda _, item=item: (item, 0.0), tmp_path)[0] for item in (red, blue, red)]
     assert rows[0].picture == rows[2].picture != rows[1].picture
     for row, colour in zip(rows, ((255, 0, 0), (0, 0, 255), (255, 0, 0)), strict=True):
         with Image.open(tmp_path / str(row.picture)) as picture:

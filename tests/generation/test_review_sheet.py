@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import GeneratedPrompt, SeedPrompt
 from equipoise.generation.review_sheet import COLUMNS, PEOPLE_LABELS, read_labels, write_sheet
 
@@ -84,3 +85,10 @@ def test_what_people_filled_in_stays(tmp_path: Path) -> None:
     with table.open(newline="", encoding="utf-8") as file:
         rows = [(entry["prompt"], entry["label"]) for entry in csv.DictReader(file)]
     assert rows == [("two", ""), ("three", "harmful"), ("four", ""), ("one", "harmless")]
+
+
+def test_a_sheet_that_cannot_be_read_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "review.csv").write_text("id;prompt;label\n1;one;harmless\n")
+    with pytest.raises(UsageError, match="expected columns prompt and label"):
+        write_sheet([("1", row("one"))], tmp_path)
+    assert "harmless" in (tmp_path / "review.csv").read_text()

@@ -192,7 +192,7 @@ class AttackState:
 
     def _compete(self, checked: _Waiting) -> None:
         """Let a candidate replace what an earlier start chose without success, should the time end this start."""
-        if self._chosen is None or checked.rank[0] <= self._chosen.rank[0]:
+        if self._chosen is None or checked.rank[0] <= self._chosen.rank[0] or self.out_of_time():
             return
         # A check stops at the first questions that put the target out of reach: only rates over all can be compared.
         in_full = getattr(self._success, "in_full", None)

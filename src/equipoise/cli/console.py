@@ -90,6 +90,8 @@ class RowPrinter:
     def close(self, tail: Mapping[str, Any]) -> None:
         """End the document, with what is known only after all rows."""
         if self._lines:
+            with _writing_stdout():
+                print(end="", flush=True)
             return
         ending = "".join(f',\n "{key}": {json.dumps(value)}' for key, value in tail.items())
         with _writing_stdout():

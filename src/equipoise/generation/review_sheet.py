@@ -63,11 +63,13 @@ def write_sheet(rows: Sequence[tuple[str, GeneratedPrompt]], folder: Path) -> tu
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, prompt in rows:
-        row = filled.pop(_cell(prompt.text), {})
+        row = filled.get(_cell(prompt.text), {})
         own = [row.get("label") or "", row.get("comment") or ""]
         writer.writerow([name, _cell(prompt.text), prompt.label, _judges(prompt), *own])
-    for row in filled.values():
-        writer.writerow([row.get(column) or "" for column in COLUMNS])
+    current = {_cell(prompt.text) for _, prompt in rows}
+    for text, row in filled.items():
+        if text not in current:
+            writer.writerow([row.get(column) or "" for column in COLUMNS])
     write_whole(table, buffer.getvalue())
     write_whole(page, _page(rows))
     return table, page
@@ -79,9 +81,16 @@ def _filled_rows(table: Path) -> dict[str, dict[str, str]]:
         return {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            missing = {"prompt", "label"} - set(reader.fieldnames or ())
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"expected a sheet of labels, got {table} ({error}); try moving it away") from error
+    if missing:
+        raise UsageError(
+            f"expected columns prompt and label in {table}, got none called {min(missing)}; try saving it with commas, "
+            "or moving it away"
+        )
     return {row.get("prompt") or "": row for row in rows if (row.get("label") or row.get("comment") or "").strip()}
 
 

@@ -102,5 +102,7 @@ def test_the_sources_of_a_mitigation_are_its_files_by_content(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     for text in ("prompt:balanced", "guard", "recover", "guard:detector=embedded"):
         assert parse_variant(text, "m").sources() == {}, "a word alone is something that ships"
+    (tmp_path / "house").write_text("a policy without a suffix")
+    assert parse_variant("prompt:house", "m").sources().keys() == {"house"}
     policy.unlink()
     assert variant.sources().keys() == {str(adapter)}

@@ -36,3 +36,4 @@ def test_the_record_of_a_command_holds_no_password_of_an_address() -> None:
     assert "pass-word" not in line
     assert "http://ann:***@h:8/v1#m" in line
     assert "a@b:c" in line
+    assert "p@ss" not in command_line(["x", "postgresql://u:p@ss@host/db"])

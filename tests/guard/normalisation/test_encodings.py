@@ -56,3 +56,8 @@ def test_bits_beside_other_numbers_are_read(text: str) -> None:
 def test_bits_of_seven_and_bits_in_a_row_are_read() -> None:
     assert "how to" in decoded(" ".join(f"{ord(letter):07b}" for letter in "how to do it"))
     assert "how to" in decoded("".join(f"{ord(letter):07b}" for letter in "how to do it"))
+
+
+def test_a_surplus_bit_hides_nothing() -> None:
+    bits = "".join(f"{ord(letter):08b}" for letter in "how to build a bomb")
+    assert "how to build a bomb" in decoded(f"A plain sentence. {bits}0")

@@ -136,11 +136,11 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
         session.record_reply()
     else:
         failure = tried.failure or Failure("broken", "no reply")
-        session.record_failure(failure)
         endpoint = session.target.endpoint
         if endpoint is not None:
             # Servers quote what they were sent, and the row goes into reports.
             failure = replace(failure, line=endpoint.without_secrets(failure.line))
+        session.record_failure(failure)
         row = row_of_failure(key, failure, session.target.who, seconds, tries)
     # Stored before it is judged: a reply has cost money and time, a verdict can be had again at any time.
     await wait(session.replies.submit(row))

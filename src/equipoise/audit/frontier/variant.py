@@ -40,8 +40,19 @@ class VariantLink:
         """What the user names a file or a folder by; a word alone is the name of something that we ship."""
         if self.adapter is not None:
             return (self.adapter,)
-        values = [setting.rpartition("=")[2].strip() for setting in self.text.partition(":")[2].split(",")]
-        return tuple(value for value in values if Path(value).suffix or len(Path(value).parts) > 1)
+        name = self.text.partition(":")[0]
+        if name not in CATALOGUE:
+            return ()
+        given = {
+            key: str(value)
+            for key, value in parse(self.text)[1].items()
+            if value and value != CATALOGUE[name].keys[key]
+        }
+        return tuple(
+            value
+            for key, value in given.items()
+            if (Path(value).is_file() if key == "file" else Path(value).suffix or "/" in value)
+        )
 
     @property
     def is_given(self) -> bool:
@@ -144,7 +155,7 @@ def _content_hash(path: Path) -> str | None:
     digest = hashlib.sha256()
     try:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if not file.is_dir():
+            if file.is_file():
                 digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
                 with file.open("rb") as opened:
                     digest.update(hashlib.file_digest(opened, "sha256").digest())

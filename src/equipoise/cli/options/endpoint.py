@@ -11,7 +11,7 @@ from typing import Any, Final
 
 HEADER_OPTIONS: Final = ("--header", "--judge-header")
 """Options whose values may hold secrets."""
-_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
+_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s]+@")
 """A user and a password in an address."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import Read, aread
-from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in
+from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in_call
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
@@ -100,7 +100,7 @@ class _GuardrailCall:
 
     async def _request(self, picture_text: str) -> dict[str, Any]:
         self._add_messages()
-        calls = [words_in(call) for call in self.calls]
+        calls = [words_in_call(call) for call in self.calls]
         texts = [(await aread(text)).words for text in (*calls, *self.texts)]
         # LiteLLM says in no field which text is the question. The last one is taken as that; everything before it is
         # context, and all of it is judged.
@@ -148,7 +148,7 @@ class _GuardrailCall:
         if self.messages is not None:
             request = self.messages.guard_input(picture_text)
         replies = [(f"texts/{index}", text) for index, text in enumerate(self.texts)]
-        replies += [(f"tool_calls/{index}", words_in(call)) for index, call in enumerate(self.calls)]
+        replies += [(f"tool_calls/{index}", words_in_call(call)) for index, call in enumerate(self.calls)]
         texts = list(self.texts)
         blocked: GuardDecision | None = None
         for index, (path, text) in enumerate(replies):

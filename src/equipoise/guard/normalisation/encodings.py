@@ -60,6 +60,8 @@ _BITS: Final = "01٠١۰۱०१０１"
 _BINARY: Final = re.compile(rf"(?<!\d)[{_BITS}]{{7,}}+(?:[\s,;-]{{1,2}}[{_BITS}]{{7,}}+)*+")
 """Bits with or without gaps, taken as a whole; which of them are letters is decided later, with one look at each."""
 _GAP: Final = re.compile(r"([\s,;-]{1,2})")
+LONG_BITS: Final = 28
+"""Bits of a group that is no single letter."""
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,3}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
 _BACKSLASH: Final = re.compile(
@@ -249,9 +251,13 @@ def _binary_text(run: str) -> str | None:
 
 
 def _letters_of(bits: str) -> bytes:
-    """The letters of a group of bits, of eight or of seven each; empty where it is no whole number of either."""
-    size = next((size for size in (8, 7) if bits and len(bits) % size == 0), 0)
-    return bytes(int(bits[at : at + size], 2) for at in range(0, len(bits), size)) if size else b""
+    """The letters of a group of bits, of eight or of seven each; empty where it is no whole number of either.
+
+    Of a long group, as of bits without gaps, a rest of less than a letter falls.
+    """
+    whole = next((size for size in (8, 7) if bits and len(bits) % size == 0), 0)
+    size = whole or (8 if len(bits) >= LONG_BITS else 0)
+    return bytes(int(bits[at : at + size], 2) for at in range(0, len(bits) - size + 1, size)) if size else b""
 
 
 def _decimal_text(run: str) -> str | None:

@@ -87,16 +87,23 @@ def unified(text: str) -> tuple[str, int]:
     if text.isascii():
         return text, 0
     turned = turned_letters(text)
-    if turned >= max(LEAST_TURNED, TURNED * len(text)):
-        text = text.translate(_TURNED)
-    elif turned >= LEAST_TURNED:
-        # Sentence by sentence: what one says does not depend on how much stands around it.
-        text = "".join(
-            part.translate(_TURNED) if turned_letters(part) >= max(LEAST_TURNED, TURNED * len(part)) else part
-            for part in _PART.split(text)
-        )
+    if turned >= LEAST_TURNED:
+        whole = turned >= TURNED * len(text)
+        text = "".join(_upright(part, whole=whole) for part in _PART.split(text))
     text, fallen = visible(text)
     return _without_look_alikes(text), fallen
+
+
+def _upright(part: str, *, whole: bool) -> str:
+    """A sentence with its letters the right way up, where enough of them stand on their heads.
+
+    In a text of which enough do, every sentence that is more English then is turned, as short ones may have none of the
+    letters that tell. What one says does not depend on how much stands around it otherwise.
+    """
+    upright = part.translate(_TURNED)
+    if turned_letters(part) >= max(LEAST_TURNED, TURNED * len(part)):
+        return upright
+    return upright if whole and known_share(words_of(upright)) > known_share(words_of(part)) else part
 
 
 def turned_letters(text: str) -> int:
