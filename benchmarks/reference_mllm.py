@@ -43,7 +43,7 @@ SUITES: Final = ("harmbench", "jailbreakbench", "malicious-instruct")
 
 LIMITS: Final = (
     "It does not understand photos: it was trained on drawn scenes alone.",
-    "It misreads about one short drawn word in four, by a letter mostly.",
+    "It misreads about one short drawn word in four.",
     "It counts to four.",
     "It does not recognise a harmful request that is drawn into a picture.",
 )
