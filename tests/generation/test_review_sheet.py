@@ -89,6 +89,6 @@ def test_what_people_filled_in_stays(tmp_path: Path) -> None:
 
 def test_a_sheet_that_cannot_be_read_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "review.csv").write_text("id;prompt;label\n1;one;harmless\n")
-    with pytest.raises(UsageError, match="expected columns prompt and label"):
+    with pytest.raises(UsageError, match="expected the columns prompt, gate and label"):
         write_sheet([("1", row("one"))], tmp_path)
     assert "harmless" in (tmp_path / "review.csv").read_text()

@@ -79,19 +79,24 @@ def _filled_rows(table: Path) -> dict[str, dict[str, str]]:
     """Rows of a sheet that somebody has filled in, by their prompts; none where there is no sheet."""
     if not table.exists():
         return {}
+    rows = _read_rows(table, "save it with commas as UTF-8, or move it away")
+    return {row.get("prompt") or "": row for row in rows if (row.get("label") or row.get("comment") or "").strip()}
+
+
+def _read_rows(path: Path, advice: str) -> list[dict[str, str]]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            missing = {"prompt", "label"} - set(reader.fieldnames or ())
-            rows = list(reader)
+            missing = {"prompt", "gate", "label"} - set(reader.fieldnames or ())
+            rows = [] if missing else list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"expected a sheet of labels, got {table} ({error}); try moving it away") from error
+        raise UsageError(f"expected a sheet of labels, got {path} ({error}); try {advice}") from error
     if missing:
         raise UsageError(
-            f"expected columns prompt and label in {table}, got none called {min(missing)}; try saving it with commas, "
-            "or moving it away"
+            f"expected the columns prompt, gate and label in {path}, got none called {', '.join(sorted(missing))}; "
+            f"try {advice}"
         )
-    return {row.get("prompt") or "": row for row in rows if (row.get("label") or row.get("comment") or "").strip()}
+    return rows
 
 
 def read_labels(path: Path) -> GatePrecision:
@@ -100,18 +105,7 @@ def read_labels(path: Path) -> GatePrecision:
     Raises:
         UsageError: no such file, missing columns, an unknown label, or no label at all.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"prompt", "gate", "label"} - set(reader.fieldnames or ())
-            rows = [] if missing else list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"expected a sheet of labels, got {path} ({error}); try the review.csv of a suite") from error
-    if missing:
-        raise UsageError(
-            f"expected the columns prompt, gate and label in {path}, got none called {', '.join(sorted(missing))}; "
-            "try the review.csv of a suite, with its column label filled in"
-        )
+    rows = _read_rows(path, "the review.csv of a suite, with its column label filled in")
     labelled = [(row["prompt"], _gate_label(row, path), _label(row, path)) for row in rows]
     if all(label is None for _, _, label in labelled):
         raise UsageError(
