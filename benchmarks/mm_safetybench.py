@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -67,21 +68,26 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
     stages = StageFolder(out, recipe)
     groups = grouped(arguments.data, arguments.limit)
     columns: dict[str, dict[str, Any]] = {}
+    commonest: dict[str, dict[str, Any]] = {}
     for name, form in COLUMNS:
         model = load(name, dtype="bfloat16")
         guarded = defend(model, [arguments.guard])
         assert isinstance(guarded, GuardedModel)
+        texts: list[str] = []
         for group, samples in groups.items():
             # The base reads no pictures; ordinary questions are not drawn, so they are asked once.
             if (group == ORDINARY[0] and name == "reference/base") or (group in ORDINARY and form == "drawn"):
                 continue
             prompts = [sample.prompt for sample in (typographic(samples) if form == "drawn" else samples)]
             replies = kept_replies(stages, f"{name}-{form}-{group}", model, prompts, arguments.reply_tokens)
+            texts += [reply.reply for reply in replies if group not in ORDINARY]
             for title, passed in (("plain", replies), ("guarded", guarded.apply(replies))):
                 column = columns.setdefault(f"{name}, {form}, {title}", {})
                 column[group] = counted(passed)
                 print(name, form, title, group, column[group], flush=True)
-    document = {**recipe, "guard": arguments.guard, "columns": columns}
+        ((text, count),) = Counter(texts).most_common(1)
+        commonest[f"{name}, {form}"] = {"reply": text, "count": count, "replies": len(texts)}
+    document = {**recipe, "guard": arguments.guard, "columns": columns, "commonest": commonest}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
@@ -148,6 +154,12 @@ def render(document: dict[str, Any]) -> None:
     harmful = [group for group in groups if group not in ORDINARY]
     totals = [_cell([column[group] for group in harmful]) for column in columns.values()]
     lines.append(f"| all scenarios | {' | '.join(totals)} |")
+    drawn = document["commonest"]["reference/mllm, drawn"]
+    lines += [
+        "",
+        f'The commonest reply of `reference/mllm` to a drawn question: "{drawn["reply"]}", {drawn["count"]} of '
+        f"{drawn['replies']}.",
+    ]
     print("\n".join(lines))
     put(PAGE, "mm-safetybench", lines)
 

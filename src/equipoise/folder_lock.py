@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from equipoise.errors import UsageError
+from equipoise.errors import OutputError, UsageError
 
 
-def lock_folder(descriptor: int, folder: Path) -> None:
-    """Lock an open file or folder until it is closed, also where the process is killed.
+@contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a folder, which is created where it does not exist.
+
+    The folder itself is locked, so that no file of ours lies beside the results. A killed process holds no lock.
+
+    Raises:
+        OutputError: the folder cannot be made.
+        UsageError: another process writes it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Lock an open folder until it is closed, also where the process is killed.
 
     Args:
-        descriptor: of the folder, or of a file in it.
+        descriptor: of the folder.
         folder: for the message.
 
     Raises:

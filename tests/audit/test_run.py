@@ -143,13 +143,13 @@ def test_an_edited_folder_is_one_error(tmp_path: Path) -> None:
 def test_two_audits_do_not_write_one_folder(tmp_path: Path) -> None:
     script = """
         import fcntl, os, sys, time
-        lock = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+        lock = os.open(sys.argv[1], os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         print("locked", flush=True)
         time.sleep(60)
     """
     (tmp_path / "run").mkdir()
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "run" / ".lock")]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"

@@ -9,11 +9,9 @@ from PIL import Image
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.generation.attribution import attribute_words
-from equipoise.generation.backend_chat import BackendChat
 from equipoise.generation.refusal_target import find_refusal_target
 from equipoise.generation.victims import OpenVictim, SampledVictim
 from equipoise.generation.vocabulary_map import VocabularyMap
-from equipoise.judges.llm_interface import Completion, CompletionRequest
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.text_model import TextModel
 from equipoise.types import Exchange, Prompt, Verdict
@@ -170,29 +168,3 @@ def test_a_vocabulary_is_carried_over_by_text(chatty: TextModel) -> None:
     values = torch.arange(len(tokenizer), dtype=torch.float32)
     carried = VocabularyMap(["attack", "w7", ""], tokenizer).carry(values)
     assert carried.tolist() == [tokenizer.convert_tokens_to_ids("attack"), tokenizer.convert_tokens_to_ids("w7"), 0.0]
-
-
-class ScriptedBackend:
-    """Says what it is told, in order."""
-
-    name = "scripted"
-    recipe: dict[str, str] = {}  # noqa: RUF012
-
-    def __init__(self, completions: Sequence[Completion]) -> None:
-        self.completions = list(completions)
-        self.requests: list[CompletionRequest] = []
-
-    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
-        self.requests += requests
-        return [self.completions.pop(0) for _ in requests]
-
-
-def test_a_backend_is_a_chat_model() -> None:
-    backend = ScriptedBackend([Completion("Hello."), Completion(failure="was away"), Completion("Hi", cut=True)])
-    exchanges = BackendChat(backend).generate([Prompt.ask("a"), Prompt.ask("b", system="s"), Prompt.ask("c")])
-    assert [exchange.reply for exchange in exchanges] == ["Hello.", "", "Hi"]
-    assert [exchange.finish for exchange in exchanges] == ["stop", "error", "length"]
-    assert exchanges[1].error == "the model was away"
-    assert backend.requests[1].system == "s"
-    with pytest.raises(ModelError, match="expected scripted to reply"):
-        BackendChat(ScriptedBackend([Completion(failure="was away")])).generate([Prompt.ask("a")])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from equipoise.errors import ModelError
 from equipoise.judges.provider_signals import provider_verdict
 from equipoise.served_models.chat_model import ServedChatModel
 from equipoise.served_models.endpoint import ServedEndpoint
@@ -91,3 +92,27 @@ def test_no_secret_of_the_endpoint_is_in_an_error() -> None:
     assert exchange.error
     assert "SECRET" not in exchange.error
     assert "***" in exchange.error
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    def rule(request: ReceivedRequest):
+        return fails(429, "slow down") if server.counts[request.text] < 3 else says("Fine.")
+
+    with ScriptedServer(rule) as server:
+        (exchange,) = model(server, pause=0.001).generate([Prompt.ask("x")])
+        assert len(server.requests) == 3
+    assert exchange.reply == "Fine."
+
+
+def test_a_refused_key_is_shown_to_the_server_once() -> None:
+    with ScriptedServer(lambda request: fails(401, "no such key")) as server:
+        exchanges = model(server).generate([Prompt.ask(str(number)) for number in range(5)])
+        assert len(server.requests) == 1
+    assert all("no such key" in (exchange.error or "") for exchange in exchanges)
+
+
+def test_that_nobody_replies_is_an_error_where_replies_are_needed() -> None:
+    with ScriptedServer(lambda request: fails(400, "too long")) as server:
+        with pytest.raises(ModelError, match="expected scripted to reply"):
+            model(server, must_reply=True).generate([Prompt.ask("x")])
+        assert model(server, must_reply=True).generate([]) == []

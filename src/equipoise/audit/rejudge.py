@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from equipoise.audit.append_only_log import fingerprint
-from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.recorded_exchange import to_exchange
 from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow
 from equipoise.data.sample_pictures import StoredPicture
 from equipoise.errors import ModelError, PictureError, UsageError
+from equipoise.folder_lock import claim_folder
 from equipoise.judges.judge_batches import BatchJudging, JudgingBatch, judging_here
 from equipoise.types import Exchange, Verdict
 

@@ -23,7 +23,6 @@ from equipoise.audit.engine.session import (
     ReportingJudge,
 )
 from equipoise.audit.failure_limit import FailureLimit, accept_failures
-from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
@@ -34,6 +33,7 @@ from equipoise.audit.workers.audit_workers import AuditWorkers, CollectionReques
 from equipoise.data.catalogue import Suite
 from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.files import write_whole
+from equipoise.folder_lock import claim_folder
 from equipoise.models.base import OpenModel, require_reads_pictures
 from equipoise.types import Picture, Sample
 

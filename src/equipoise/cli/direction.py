@@ -18,6 +18,7 @@ from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
 from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import UsageError
+from equipoise.folder_lock import claim_folder
 
 if TYPE_CHECKING:
     from equipoise.steering.candidates import Candidate
@@ -108,7 +109,11 @@ def find(
     }
     steerable = Steerable.of(compute.load(model))
     settings = FindSettings(seed=seed, keep=keep, kl_limit=kl_limit, reply_tokens=reply_tokens)
-    with stage_bar() as progress, _capture_workers(workers, compute, model, out) as capturing:
+    with (
+        claim_folder(out),
+        stage_bar() as progress,
+        _capture_workers(workers, compute, model, out) as capturing,
+    ):
         search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
@@ -182,7 +187,7 @@ def measure(
         settings = replace(settings, coefficients=tuple(sorted(set(coefficient))))
     steerable = Steerable.of(compute.load(model))
     recipe = _recipe(steerable.revision, sets, asdict(settings) | {"direction": loaded.digest})
-    with stage_bar() as progress:
+    with claim_folder(out), stage_bar() as progress:
         measurer = DirectionMeasurer(steerable, loaded, sets, settings, progress=progress)
         measurer.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         measurement = measure_direction(measurer, RefusalOpeners.from_dict(loaded.details["openers"]))

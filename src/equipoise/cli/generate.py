@@ -14,7 +14,9 @@ from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.options.param_types import usable_seed
+from equipoise.cli.options.served_keys import KeyVariables, ServedKeys, is_served, require_no_password
 from equipoise.errors import UsageError
+from equipoise.folder_lock import claim_folder
 
 if TYPE_CHECKING:
     from equipoise.generation.generated_prompt import GeneratedPrompt
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from equipoise.generation.transfer import TransferRow
     from equipoise.generation.victims import OpenVictim, PromptVictim
     from equipoise.types import ChatModel, Judge
+
+CONNECTIONS = 8
+"""Requests to a served model at once."""
 
 generate = typer.Typer(
     no_args_is_help=True, help="Prompts that a model refuses needlessly: make, check by people, try on other models."
@@ -106,6 +111,7 @@ def pseudo_harmful(
         list[str] | None, typer.Option(help="A word that no grown prompt may hold, beside those of refusals.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same prompts.", callback=usable_seed)] = 0,
+    api_key_env: KeyVariables = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
@@ -123,9 +129,10 @@ def pseudo_harmful(
     from equipoise.steering.stage_folder import StageFolder
 
     rows = own_seeds() if seed_prompts is None else read_seeds(seed_prompts)
-    gate = _gate(request_judge or [])
     replies_judge = default_judge()
-    models = _ModelCache(compute, held_out_model or [])
+    keys = ServedKeys(api_key_env or [], [model, writer or model, *(held_out_model or []), *_addresses(request_judge)])
+    models = _ModelCache(compute, keys, held_out_model or [])
+    gate = _gate(request_judge or [], keys)
     # A served victim has to sample: at temperature 0 all its replies to a prompt would be the same.
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
     if pictures is not PictureChoice.none:
@@ -137,14 +144,15 @@ def pseudo_harmful(
         "seeds": [[prompt.topic, prompt.text] for prompt in rows],
         "seed": seed,
     }
-    stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
-    run = GenerationRun(search, victim, gate, rows, stages, embed=embed, seed=seed)
-    result = run.go(RunLimits(count, attempts, max_seconds), None if json else _print_progress)
-    chosen = _chosen(result, count)
-    if pictures is not PictureChoice.none and chosen:
-        chosen, result = _pictured(pictures, pool or [], chosen, result, victim, replies_judge, out)
-    transfer = _transfer(models, held_out_model or [], chosen, replies_judge)
-    _write(out, recipe, result, chosen, transfer, json)
+    with claim_folder(out):
+        stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
+        run = GenerationRun(search, victim, gate, rows, stages, embed=embed, seed=seed)
+        result = run.go(RunLimits(count, attempts, max_seconds), None if json else _print_progress)
+        chosen = _chosen(result, count)
+        if pictures is not PictureChoice.none and chosen:
+            chosen, result = _pictured(pictures, pool or [], chosen, result, victim, replies_judge, out)
+        transfer = _transfer(models, held_out_model or [], chosen, replies_judge)
+        _write(out, recipe, result, chosen, transfer, json)
 
 
 @generate.command("review")
@@ -174,6 +182,7 @@ def review(
 def transfer(
     suite: GeneratedSuite,
     model: o.Models,
+    api_key_env: KeyVariables = None,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
 ) -> None:
@@ -181,7 +190,8 @@ def transfer(
     from equipoise.generation.suite_folder import read_suite
     from equipoise.judges.ensemble import default_judge
 
-    rows = _transfer(_ModelCache(compute), model, read_suite(suite), default_judge())
+    models = _ModelCache(compute, ServedKeys(api_key_env or [], model))
+    rows = _transfer(models, model, read_suite(suite), default_judge())
     if json:
         print_json({"transfer": [row.to_dict() for row in rows]})
         return
@@ -193,40 +203,48 @@ class _ModelCache:
 
     Args:
         compute: where they run.
+        keys: of the served ones.
         later: names of models that are used after hours of work; those that are nowhere are an error now.
     """
 
-    def __init__(self, compute: BatchOptions, later: Sequence[str] = ()) -> None:
+    def __init__(self, compute: BatchOptions, keys: ServedKeys, later: Sequence[str] = ()) -> None:
         from equipoise.models.model_location import locate
 
         for name in later:
-            if not name.startswith(("http://", "https://")):
+            if not is_served(name):
                 locate(name)
-        self._compute = compute
+        self._compute, self._keys = compute, keys
         self._loaded: dict[str, ChatModel] = {}
 
     def chat(self, name: str, *, temperature: float = 0.0) -> ChatModel:
-        served = name.startswith(("http://", "https://"))
+        served = is_served(name)
         # A served model is another one at another temperature; weights are loaded once.
         key = f"{name} {temperature:g}" if served else name
         if key not in self._loaded:
-            if served:
-                from equipoise.generation.backend_chat import BackendChat
-                from equipoise.judges.openai_backend import OpenAIBackend
-                from equipoise.served_models.endpoint import ServedEndpoint
-
-                self._loaded[key] = BackendChat(OpenAIBackend(ServedEndpoint.parse(name, temperature=temperature)))
-            else:
-                self._loaded[key] = self._compute.load(name)
+            self._loaded[key] = self._served(name, temperature) if served else self._compute.load(name)
         return self._loaded[key]
 
+    def _served(self, name: str, temperature: float) -> ChatModel:
+        from equipoise.served_models.chat_model import ServedChatModel
+        from equipoise.served_models.endpoint import ServedEndpoint
 
-def _gate(specs: list[str]) -> HarmlessnessGate:
+        require_no_password(name)
+        endpoint = ServedEndpoint.parse(name, api_key=self._keys.of(name), temperature=temperature)
+        return ServedChatModel(endpoint, connections=CONNECTIONS, must_reply=True)
+
+
+def _addresses(judges: list[str] | None) -> list[str]:
+    """Where guard models are, of `guard:FAMILY=WHERE`."""
+    return [spec.partition("=")[2] for spec in judges or []]
+
+
+def _gate(specs: list[str], keys: ServedKeys) -> HarmlessnessGate:
     from equipoise.generation.request_judges import GuardRequestJudge, HarmlessnessGate, default_judges
-    from equipoise.judges.catalogue import request_judge
+    from equipoise.judges.catalogue import JudgeSettings, request_judge
     from equipoise.judges.run_judge import identity_of
 
-    guards = [(spec, request_judge(spec)) for spec in specs]
+    settings = [JudgeSettings(key=keys.of(address)) for address in _addresses(specs)]
+    guards = [(spec, request_judge(spec, one)) for spec, one in zip(specs, settings, strict=True)]
     return HarmlessnessGate(
         [*default_judges(), *(GuardRequestJudge(one, name, identity_of(one)) for name, one in guards)]
     )

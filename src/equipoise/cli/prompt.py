@@ -17,6 +17,7 @@ from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
 from equipoise.cli.options.prompt import AnchorOptions, DroOptions
 from equipoise.errors import UsageError
+from equipoise.folder_lock import claim_folder
 
 if TYPE_CHECKING:
     from equipoise.data.split_registry import SplitRegistry
@@ -101,7 +102,7 @@ def select(
     plain = compute.load(model)
     candidates = _candidates(plain, names, dro or [])
     chosen_judge, harm = _judge(judge, compute)
-    with stage_bar() as progress:
+    with claim_folder(out), stage_bar() as progress:
         report = selection.select(
             plain,
             candidates,
@@ -161,12 +162,13 @@ def optimise(
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []
-    data = kept_anchor_data(out, loaded, requests, settings[0], text=start.text, judge=chosen_judge)
-    for one in settings:
-        with stage_bar() as progress:
-            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress, data=data)
-        path = result.prompt.save(out / f"soft-{one.seed}.safetensors")
-        rows.append(_optimised_row(one.seed, path, result))
+    with claim_folder(out):
+        data = kept_anchor_data(out, loaded, requests, settings[0], text=start.text, judge=chosen_judge)
+        for one in settings:
+            with stage_bar() as progress:
+                result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress, data=data)
+            path = result.prompt.save(out / f"soft-{one.seed}.safetensors")
+            rows.append(_optimised_row(one.seed, path, result))
     document = {"model": loaded.name, "revision": loaded.revision, "text": start.text, "runs": rows}
     write_json(out / "optimise.json", document)
     if json:

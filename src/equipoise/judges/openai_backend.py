@@ -10,22 +10,20 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from equipoise.errors import UsageError
 from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken
 from equipoise.judges.run_judge import error_line
-from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
+from equipoise.served_models.backoff import FIRST_PAUSE
 from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text, to_openai
 from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.served_models.failures import Failure, NoReplyError, classify
+from equipoise.served_models.retries import ask_again, run_in_own_loop
 from equipoise.served_models.signals import ending
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS: Final = 3
-"""The first and at most two more."""
 MAX_CONSECUTIVE_FAILURES: Final = 20
 """After so many failures in a row the rest of a batch is not asked."""
 
@@ -81,9 +79,7 @@ class OpenAIBackend:
         """One completion for each request, in order; failures are said in words."""
         if not requests:
             return []
-        # A loop of its own in a thread of its own: the caller may be inside a running one.
-        with ThreadPoolExecutor(1, thread_name_prefix="judge") as pool:
-            return pool.submit(lambda: asyncio.run(self._complete(requests))).result()
+        return run_in_own_loop(lambda: self._complete(requests))
 
     async def _complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         # Only now: openai takes most of a second to import.
@@ -111,27 +107,15 @@ class OpenAIBackend:
             return done + list(await asyncio.gather(*(one(request) for request in requests[ahead:])))
 
     async def _patiently(self, client: Any, request: CompletionRequest) -> tuple[Completion, bool]:
-        """Ask until there is an answer, at most three times and within the timeout; and whether the server is broken.
-
-        A server that says no to one request, as to a text that is too long for it, is not broken.
-        """
-        failure: Failure | None = None
-        backoff = Backoff(self._pause)
-        try:
-            async with asyncio.timeout(self._timeout):
-                for tried in range(MAX_ATTEMPTS):
-                    outcome = await self._once(client, request)
-                    if isinstance(outcome, Completion):
-                        return outcome, False
-                    failure = outcome
-                    if not failure.again:
-                        return Completion(failure=self._in_words(failure)), False
-                    if tried + 1 < MAX_ATTEMPTS:
-                        await asyncio.sleep(backoff.seconds(failure.retry_after))
-        except TimeoutError:
+        """Ask within the timeout until there is an answer; and whether the server is broken."""
+        reply = await ask_again(lambda: self._once(client, request), seconds=self._timeout, pause=self._pause)
+        if isinstance(reply, Completion):
+            return reply, False
+        before = self._in_words(reply.failure) if reply.failure else ""
+        if reply.is_late:
             late = f"did not answer within {self._timeout:g} s"
-            return Completion(failure=f"{late}; before, it {self._in_words(failure)}" if failure else late), True
-        return Completion(failure=self._in_words(failure) if failure else "did not answer"), True
+            return Completion(failure=f"{late}; before, it {before}" if before else late), True
+        return Completion(failure=before or "did not answer"), reply.is_broken
 
     async def _once(self, client: Any, request: CompletionRequest) -> Completion | Failure:
         """A completion, or why there is none."""

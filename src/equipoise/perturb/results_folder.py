@@ -15,7 +15,7 @@ from typing import Any
 
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.files import LONGEST_NAME, write_whole
-from equipoise.folder_lock import lock_folder
+from equipoise.folder_lock import claim_folder
 from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
@@ -186,22 +186,16 @@ def only_writer(path: Path) -> Iterator[None]:
         OutputError: the folder cannot be made.
         UsageError: another process writes it.
     """
+    # `Path.exists` raises an error for names that no file can have.
+    is_new = not os.path.exists(path)
     try:
-        is_new = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        # The folder itself is locked, so that no file of ours lies beside the results.
-        folder = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise _not_written(path, error) from None
-    try:
-        lock_folder(folder, path)
-        yield
+        with claim_folder(path):
+            yield
     except OutputError:
         # A disk that is full is named with the folder, which stays for whoever looks for it.
         is_new = False
         raise
     finally:
-        os.close(folder)
         with suppress(OSError):
             if is_new:
                 path.rmdir()

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.served_models.parameters import ParameterSupport
 
+KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
+"""Environment variable with the key of an `http://` target. No provider's own variable is read for these, so that a
+key for one provider never reaches another host."""
 MaxTokensField = Literal["max_tokens", "max_completion_tokens", "none"]
 """The field that limits the length of a reply; `none` sends no limit."""
 MAX_TOKENS_FIELDS: Final[tuple[MaxTokensField, ...]] = ("max_tokens", "max_completion_tokens", "none")

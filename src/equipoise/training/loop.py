@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,6 +20,7 @@ import torch
 
 from equipoise.errors import UsageError
 from equipoise.files import write_whole
+from equipoise.folder_lock import claim_folder
 from equipoise.training.checkpointing import Checkpoint, Stateful, writing_to
 
 Progress = Callable[[int, int, float], None]
@@ -54,15 +55,20 @@ class TrainingLoop:
             progress: called after every step.
 
         Raises:
-            UsageError: the folder holds a checkpoint of another recipe, or the loss is not finite.
+            UsageError: the folder holds a checkpoint of another recipe, another process writes it, or the loss is not
+                finite.
             OutputError: the folder cannot be written.
         """
+        with claim_folder(self.out) if self.writes else nullcontext():
+            self._run(step, state, progress)
+
+    def _run(
+        self, step: Callable[[int], dict[str, float]], state: dict[str, Stateful], progress: Progress | None
+    ) -> None:
         if self.writes:
             with writing_to(self.out):
-                self.out.mkdir(parents=True, exist_ok=True)
                 # A folder that cannot be written is found now, not after the first hundred steps.
                 self._trace.open("a").close()
-            # A folder that cannot be written is found now, not after the first hundred steps.
         # Order matters: the trace is cut to the checkpoint's step only after the checkpoint was read. A kill between
         # two checkpoints loses up to `checkpoint_every` steps, and their lines must not stand in the trace twice.
         done = self._checkpoint.restore(state)

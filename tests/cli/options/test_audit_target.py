@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.audit.folder_lock import LOCK, claim_folder
 from equipoise.audit.records import AuditRun
 from equipoise.audit.workers.audit_workers import SHARDS
 from equipoise.cli.options.audit_target import clear_run
 from equipoise.errors import UsageError
 from equipoise.execution import InProcessExecutor
+from equipoise.folder_lock import claim_folder
 from tests.audit.factories import balanced, rows, write_run
 from tests.audit.workers.tasks import rows_of
 from tests.child_process import environment
@@ -111,7 +111,7 @@ def test_only_a_run_is_removed_and_what_workers_left_stays_out_of_it(tmp_path: P
     shard.parent.mkdir(parents=True)
     shard.write_bytes(b"x")
     clear_run(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == {SHARDS, LOCK}
+    assert {path.name for path in run.folder.iterdir()} == {SHARDS}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="expected the folder of an audit"):
@@ -125,7 +125,7 @@ def test_a_run_that_somebody_writes_is_not_removed(tmp_path: Path) -> None:
         clear_run(run.folder)
     assert len(AuditRun.open(run.folder).cases()) == 2
     clear_run(run.folder)
-    assert [path.name for path in run.folder.iterdir()] == [LOCK]
+    assert [path.name for path in run.folder.iterdir()] == []
 
 
 def test_what_lies_beside_a_run_stays(tmp_path: Path) -> None:
@@ -136,4 +136,4 @@ def test_what_lies_beside_a_run_stays(tmp_path: Path) -> None:
     (run.folder / "perturbed").mkdir()
     (run.folder / ".replies.jsonl.part").write_text("")
     clear_run(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == {"gate.toml", "notes.txt", "my-samples.jsonl", ".git", LOCK}
+    assert {path.name for path in run.folder.iterdir()} == {"gate.toml", "notes.txt", "my-samples.jsonl", ".git"}

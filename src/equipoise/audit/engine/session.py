@@ -15,13 +15,9 @@ from equipoise.audit.engine.adaptive_limit import AdaptiveLimit
 from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.records import ReplyRow, VerdictRow
-from equipoise.served_models.endpoint import ServedEndpoint
+from equipoise.served_models.endpoint import KEY_VARIABLE, ServedEndpoint
 from equipoise.served_models.failures import Failure
 from equipoise.types import ChatModel, Exchange, Verdict
-
-KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
-"""Environment variable with the key of an `http://` target. No provider's own variable is read for these, so that a
-key for one provider never reaches another host."""
 
 MAX_PERSISTENT_FAILURES: Final = 3
 """Stop after this many consecutive failures that the next prompt would most likely share, such as a wrong key."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.engine.session import EvaluationTarget
-from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.frontier.config import FrontierCallbacks, FrontierConfig
 from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
@@ -43,6 +42,7 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import Suite
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
+from equipoise.folder_lock import claim_folder
 from equipoise.generation.request_gate import request_gate
 from equipoise.models.base import OpenModel
 

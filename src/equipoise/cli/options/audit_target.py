@@ -88,10 +88,10 @@ def open_target(
         return
     from equipoise.audit.engine.provider import BATCH
     from equipoise.audit.engine.session import EvaluationTarget
-    from equipoise.audit.folder_lock import claim_folder
     from equipoise.audit.workers.audit_task import AuditTask
     from equipoise.audit.workers.audit_workers import SHARDS, AuditWorkers
     from equipoise.execution.shards import ShardStore
+    from equipoise.folder_lock import claim_folder
 
     require_local(choice.model, choice.requests)
     store = ShardStore(folder / SHARDS)
@@ -122,15 +122,15 @@ def clear_run(folder: Path) -> None:
     Raises:
         UsageError: it is no run, or another process writes it.
     """
-    from equipoise.audit.folder_lock import LOCK, claim_folder
     from equipoise.audit.records import AuditRun
     from equipoise.audit.run_names import is_own
     from equipoise.audit.workers.audit_workers import SHARDS
+    from equipoise.folder_lock import claim_folder
 
     if not folder.exists():
         return
-    # The lock stays: with another file of its name a second process would hold a lock, too.
-    if not any(path.name not in (SHARDS, LOCK) for path in folder.iterdir()):
+    # Earlier versions locked a file, which may still be there.
+    if not any(path.name not in (SHARDS, ".lock") for path in folder.iterdir()):
         return
     AuditRun.open(folder)
     content = [path for path in folder.iterdir() if is_own(path.name)]

@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.served_keys import is_served, require_no_password
 from equipoise.errors import UsageError
 from equipoise.judges.catalogue import key_from
 
@@ -36,21 +36,16 @@ def find_target(
         UsageError: the name of a served model is not complete, its key is not there, or a setting is for other models.
         MissingExtraError: a served model without the extra `served`.
     """
-    from equipoise.audit.engine.session import KEY_VARIABLE, EvaluationTarget
-    from equipoise.served_models.endpoint import ServedEndpoint
+    from equipoise.audit.engine.session import EvaluationTarget
+    from equipoise.served_models.endpoint import KEY_VARIABLE, ServedEndpoint
 
     if name.startswith(INSPECT):
         settings = _inspect_settings(endpoint or {})
         return EvaluationTarget(name, revision="", spec=name.removeprefix(INSPECT), settings=settings)
-    if name.startswith(("http://", "https://")):
+    if is_served(name):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
-        address = urlsplit(name)
-        if address.username is not None or address.password is not None:
-            raise UsageError(
-                "expected an address without user and password, which would stand in the report, got one with them; "
-                "try --api-key-env"
-            )
+        require_no_password(name)
         key = key_from(key_variable) or os.environ.get(KEY_VARIABLE)
         served = ServedEndpoint.parse(name, api_key=key, **(endpoint or {}))
         variable = key_variable or KEY_VARIABLE
