@@ -27,6 +27,11 @@ NUMBERED: Final = re.compile(r"\b(?=[a-z:._+/-]*[0-9])[a-z0-9][a-z0-9:._+/-]{7,}
 """A word that differs in every copy of an error page: the id of the request, a time."""
 
 
+MOST_BROKEN: Final = 0.5
+"""Share of the replies that may be broken text (a loop, noise, the prompt itself) before nothing is measured."""
+DIGITS: Final = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
+
+
 @dataclass(frozen=True)
 class Reach:
     """What came back for some prompts."""
@@ -41,6 +46,8 @@ class Reach:
     """Those with an error instead of a reply."""
     repeated: int = 0
     """Those among `spoken` that got the one text that every prompt seems to get; 0 where there is no such text."""
+    broken: int = 0
+    """Those among `spoken` whose text is broken: a loop, noise, the prompt itself."""
 
     @property
     def silent(self) -> bool:
@@ -49,18 +56,25 @@ class Reach:
         return self.sent > 0 and (own == 0 or own < FEWEST_SPOKEN * self.sent)
 
     @property
+    def mostly_broken(self) -> bool:
+        """Whether more than `MOST_BROKEN` of the replies with words are broken text."""
+        return self.broken > MOST_BROKEN * self.spoken
+
+    @property
     def counts(self) -> str:
         """In words: `0 of 200 prompts got a word of reply: 200 were refused on the wire, 0 got an error`."""
         empty = self.sent - self.spoken - self.stopped - self.failed
         rest = f", {empty} an empty reply" if empty else ""
         same = f", and {self.repeated} of these replies are one and the same text" if self.repeated else ""
+        if self.broken:
+            same += f", and {self.broken} of them are broken text"
         return (
             f"{self.spoken} of {self.sent} prompts got a word of reply: "
             f"{self.stopped} were refused on the wire, {self.failed} got an error{rest}{same}"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For JSON: `{reached, sent, spoken, stopped, failed, repeated}`."""
+        """For JSON: `{reached, sent, spoken, stopped, failed, repeated, broken}`."""
         return {
             "reached": not self.silent,
             "sent": self.sent,
@@ -68,6 +82,7 @@ class Reach:
             "stopped": self.stopped,
             "failed": self.failed,
             "repeated": self.repeated,
+            "broken": self.broken,
         }
 
 
@@ -86,20 +101,31 @@ def reach_of(cases: Iterable[AuditCase]) -> Reach:
             spoken.append(case)
         elif reply.wire != "text" or reply.finish == "content_filter":
             stopped += 1
-    return Reach(sent, len(spoken), stopped, failed, len(repeated_replies(spoken)))
+    repeated = len(repeated_replies(spoken))
+    # A page that counts ("You are number 12 in the queue") is one text as well, if it is all that ever comes. In a few
+    # replies the same words around a number may be answers.
+    counting = len(repeated_replies(spoken, any_number=True))
+    if counting > repeated and Reach(sent, len(spoken), stopped, failed, counting).silent:
+        repeated = counting
+    broken = sum(case.verdict.degenerate is True for case in spoken)
+    return Reach(sent, len(spoken), stopped, failed, repeated, broken)
 
 
-def repeated_replies(cases: Iterable[AuditCase]) -> list[AuditCase]:
+def repeated_replies(cases: Iterable[AuditCase], *, any_number: bool = False) -> list[AuditCase]:
     """The cases with the most frequent reply, where it is no reply to a prompt but what every prompt gets.
 
     That is a text that came back for at least `SAME_TEXT` different prompts, that is nowhere a right answer, and that
     the judge does not call a refusal in most of them: then it is measured as one. A refusal under review is none that
     the judge recognises.
+
+    Args:
+        cases: some cases.
+        any_number: whether texts that differ in numbers alone are one text, not only in ids.
     """
     groups: dict[str, list[AuditCase]] = {}
     for case in cases:
         if case.reply is not None and case.reply.error is None and case.reply.reply.strip():
-            groups.setdefault(_folded(case.reply.reply), []).append(case)
+            groups.setdefault(_folded(case.reply.reply, any_number), []).append(case)
     text, members = max(groups.items(), key=lambda item: len(item[1]), default=("", []))
     prompts = {(case.sample.system, tuple(case.sample.earlier), case.sample.text, case.pictures) for case in members}
     fewest = SAME_TEXT if len(text.split()) > SHORT else SAME_SHORT_TEXT
@@ -114,8 +140,10 @@ def common_words(cases: Iterable[AuditCase], longest: int) -> str:
     return texts.most_common(1)[0][0][:longest] if texts else ""
 
 
-def _folded(text: str) -> str:
+def _folded(text: str, any_number: bool) -> str:
     """A text without case, blanks and ids; one that holds nothing but numbers is left as it is."""
     plain = " ".join(text.casefold().split())
     folded = NUMBERED.sub("#", plain)
+    if any_number:
+        folded = DIGITS.sub("#", folded)
     return folded if any(letter.isalpha() for letter in folded) else plain

@@ -304,8 +304,8 @@ def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
 def has_all_samples(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     """Whether every sample and variant of the recipe is there, asked or not."""
     # Counted against the recipe: a run that was stopped while its samples were written looks whole by itself.
-    plain = sum(case.variant == PLAIN for case in cases)
-    if plain < sum(suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
+    plain = Counter(case.sample.suite for case in cases if case.variant == PLAIN)
+    if any(plain[str(suite.get("name"))] < suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
         return False
     return {case.variant for case in cases} >= set(run.recipe.get("variants", []))
 

@@ -14,7 +14,7 @@ from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.options.param_types import usable_seed
-from equipoise.cli.options.served_keys import KeyVariables, ServedKeys, is_served, require_no_password
+from equipoise.cli.options.served_keys import KeyVariables, ServedKeys, is_served, require_no_secret
 from equipoise.errors import UsageError
 from equipoise.folder_lock import claim_folder
 
@@ -228,7 +228,7 @@ class _ModelCache:
         from equipoise.served_models.chat_model import ServedChatModel
         from equipoise.served_models.endpoint import ServedEndpoint
 
-        require_no_password(name)
+        require_no_secret(name)
         endpoint = ServedEndpoint.parse(name, api_key=self._keys.of(name), temperature=temperature)
         return ServedChatModel(endpoint, connections=CONNECTIONS, must_reply=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self
@@ -18,6 +19,8 @@ key for one provider never reaches another host."""
 MaxTokensField = Literal["max_tokens", "max_completion_tokens", "none"]
 """The field that limits the length of a reply; `none` sends no limit."""
 MAX_TOKENS_FIELDS: Final[tuple[MaxTokensField, ...]] = ("max_tokens", "max_completion_tokens", "none")
+TOKEN: Final = re.compile(r"(?=\S*\d)\S{8,}")
+"""A secret that may be taken out of a reply, too: a header's value may be a word that the reply needs."""
 OWN_FIELDS: Final = frozenset({"messages", "prompt", "model", "stream", "temperature", *MAX_TOKENS_FIELDS})
 """Fields of a request that `extra_body` must not set: each has an argument or an option of its own."""
 
@@ -115,11 +118,19 @@ class ServedEndpoint:
                 body[self.max_tokens_field] = limits[0]
         return self.parameters.adapt(body)
 
+    @property
+    def tokens(self) -> list[str]:
+        """Secrets that are no words: key, password and values of headers that have a digit and no blank."""
+        return [secret for secret in self._secrets if TOKEN.fullmatch(secret)]
+
+    @property
+    def _secrets(self) -> list[str]:
+        return [secret for secret in (self.api_key, urlsplit(self.url).password, *self.headers.values()) if secret]
+
     def without_secrets(self, text: str) -> str:
         """A text in which the key, the password in the URL and the values of headers are `***`."""
-        secrets = [self.api_key, urlsplit(self.url).password, *self.headers.values()]
-        for secret in secrets:
-            if secret and len(secret) > 3:
+        for secret in self._secrets:
+            if len(secret) > 3:
                 text = text.replace(secret, "***")
         return text
 

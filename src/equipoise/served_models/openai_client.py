@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import openai
 
 from equipoise.served_models.chat_messages import content_text, refusal_text, thought_text
@@ -33,6 +34,17 @@ class ServedClient(openai.AsyncOpenAI):
             default_headers=dict(endpoint.headers) or None,
             **{"max_retries": 0, **options},
         )
+        self._client.event_hooks["response"].append(self._mask)
+
+    async def _mask(self, response: httpx.Response) -> None:
+        """Take out of a response what the server quotes of our secrets: replies and errors go into reports and logs."""
+        secrets = self._endpoint.tokens
+        if not secrets or "text/event-stream" in response.headers.get("content-type", ""):
+            return
+        content = await response.aread()
+        for secret in secrets:
+            content = content.replace(secret.encode(), b"***")
+        response._content = content  # noqa: SLF001 - httpx has no public way
 
     async def post(self, path: str, *, body: Any = None, **options: Any) -> Any:
         """Send a request; every resource of OpenAI's client goes through here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.cli.options.served_keys import ServedKeys, require_no_password
+from equipoise.cli.options.served_keys import ServedKeys, require_no_secret
 from equipoise.errors import UsageError
 from equipoise.served_models.endpoint import KEY_VARIABLE
 
@@ -61,7 +61,15 @@ def test_a_key_without_a_served_model_is_an_error() -> None:
 
 
 def test_an_address_holds_no_password() -> None:
-    require_no_password(ONE)
+    require_no_secret(ONE)
     with pytest.raises(UsageError, match="without user and password") as raised:
-        require_no_password("https://me:secret@one.example/v1#a")
+        require_no_secret("https://me:secret@one.example/v1#a")
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "subscription-key", "access_token", "sig", "code"])
+def test_an_address_holds_no_key_as_a_parameter(name: str) -> None:
+    require_no_secret(f"{ONE.partition('#')[0]}?api-version=2024-10-21#a")
+    with pytest.raises(UsageError, match="try --api-key-env or --header") as raised:
+        require_no_secret(f"https://one.example/v1?{name}=SECRET#a")
+    assert "SECRET" not in str(raised.value)

@@ -130,13 +130,15 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
 
 async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, tries: int, seconds: float) -> None:
     """Store the reply or the error of the last try."""
-    key = state.metadata["key"]
+    key, endpoint = state.metadata["key"], session.target.endpoint
     if tried.reply is not None:
-        row = row_of_reply(key, tried.reply, session.target.who, seconds, tried.output)
+        reply = tried.reply
+        if endpoint is not None:
+            reply = replace(reply, detail=endpoint.without_secrets(reply.detail))
+        row = row_of_reply(key, reply, session.target.who, seconds, tried.output)
         session.record_reply()
     else:
         failure = tried.failure or Failure("broken", "no reply")
-        endpoint = session.target.endpoint
         if endpoint is not None:
             # Servers quote what they were sent, and the row goes into reports.
             failure = replace(failure, line=endpoint.without_secrets(failure.line))

@@ -12,7 +12,7 @@ from equipoise.audit.comparison import change_of, model_of, of_variant, pair
 from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.front import FrontStanding, stand
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
-from equipoise.audit.labels import AXES, RateName, labels_of
+from equipoise.audit.labels import AXES, RateName, is_about, label_of, labels_of
 from equipoise.audit.reachability import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import left_out, noise_suites, pooled
@@ -23,6 +23,8 @@ from equipoise.stats.estimates import Estimate, PairedChange, estimate
 
 Overall = Literal["passed", "failed", "inconclusive", "partial"]
 EXIT_CODES: Final[dict[Overall, int]] = {"passed": 0, "failed": 10, "inconclusive": 11, "partial": 12}
+FEWEST_OF_SUITE: Final = 5
+"""Cases from which on a suite of which none was scored decides."""
 FORMAT: Final = 1
 """Of the JSON document."""
 
@@ -164,7 +166,7 @@ class _Checker:
             done = CheckedRule(rule, standing.outcome, standing.reason, standing=standing)
         else:
             done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
-        if silence := _silence(self.cases, rule.variant):
+        if silence := _silence(self.cases, rule.variant) or _silent_suite(rule, cases):
             return replace(done, outcome="inconclusive", reason=silence)
         if self.complete or (done.outcome == "failed" and self._stays_failed(rule, done)):
             return done
@@ -200,6 +202,11 @@ class _Checker:
             )
         if run is not self.run and not finished:
             return replace(done, outcome="inconclusive", reason=f"the baseline is unfinished; so far: {done.reason}")
+        about = [case for case in cases if is_about(case, rule.rate)]
+        paired = sum(is_about(both.b, rule.rate) for both in pairing.pairs)
+        if done.outcome == "passed" and len(about) - paired > rule.max_unscored * len(about):
+            alone = f"{len(about) - paired} of {len(about)} cases have no partner that asks the same in the baseline"
+            return replace(done, outcome="inconclusive", reason=f"{alone}; of the others, {done.reason}")
         return done
 
     def _baseline(self, against: Baseline) -> tuple[AuditRun, list[AuditCase]]:
@@ -245,7 +252,25 @@ def _silence(cases: Iterable[AuditCase], variant: str) -> str:
     answers others.
     """
     reach = reach_of(case for case in cases if case.variant == variant)
-    return f"the model was not reached: {reach.counts}" if reach.silent else ""
+    if reach.silent:
+        return f"the model was not reached: {reach.counts}"
+    return f"most replies answer nothing: {reach.counts}" if reach.mostly_broken else ""
+
+
+def _silent_suite(rule: GateRule, cases: Sequence[AuditCase]) -> str:
+    """Why a rate over several suites says nothing about one of them: none of its cases was scored; empty if none is."""
+    if rule.front is not None:
+        return ""
+    labels: dict[str, list[bool]] = {}
+    for case in cases:
+        if is_about(case, rule.rate):
+            labels.setdefault(case.sample.suite, []).append(label_of(case, rule.rate).value is not None)
+    silent = [
+        f"{name} ({len(scored)})"
+        for name, scored in labels.items()
+        if len(scored) >= FEWEST_OF_SUITE and not any(scored)
+    ]
+    return f"no case was scored of {', '.join(silent)}" if silent and len(labels) > 1 else ""
 
 
 def _in_scope(rule: GateRule, case: AuditCase) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -14,6 +15,8 @@ from equipoise.judges.catalogue import key_from
 from equipoise.served_models.endpoint import KEY_VARIABLE
 
 SCHEMES: Final = ("http://", "https://")
+SECRET: Final = re.compile(r"key|token|secret|sig|pass|auth|credential|^code$", re.IGNORECASE)
+"""What the name of a parameter of an address holds whose value is a secret."""
 KeyVariables = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,17 +33,23 @@ def is_served(name: str) -> bool:
     return name.startswith(SCHEMES)
 
 
-def require_no_password(name: str) -> None:
-    """Check that an address holds no secret.
+def require_no_secret(name: str) -> None:
+    """Check that an address, which stands in reports, holds no secret.
 
     Raises:
-        UsageError: it does.
+        UsageError: it holds a user, a password, or a parameter that is named like a key.
     """
     address = urlsplit(name)
     if address.username is not None or address.password is not None:
         raise UsageError(
             "expected an address without user and password, which would stand in the report, got one with them; "
             "try --api-key-env"
+        )
+    secret = next((key for key, _ in parse_qsl(address.query, keep_blank_values=True) if SECRET.search(key)), None)
+    if secret is not None:
+        raise UsageError(
+            f"expected an address without a key, which would stand in the report, got the parameter {secret}; "
+            "try --api-key-env or --header"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.cli.options.compute import GradientOptions
-from equipoise.cli.options.served_keys import is_served, require_no_password
+from equipoise.cli.options.served_keys import is_served, require_no_secret
 from equipoise.errors import UsageError
 from equipoise.judges.catalogue import key_from
 
@@ -45,7 +45,7 @@ def find_target(
     if is_served(name):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
-        require_no_password(name)
+        require_no_secret(name)
         key = key_from(key_variable) or os.environ.get(KEY_VARIABLE)
         served = ServedEndpoint.parse(name, api_key=key, **(endpoint or {}))
         variable = key_variable or KEY_VARIABLE
