@@ -44,7 +44,7 @@ class ServedClient(openai.AsyncOpenAI):
         content = await response.aread()
         for secret in secrets:
             content = content.replace(secret.encode(), b"***")
-        response._content = content  # noqa: SLF001 - httpx has no public way
+        response._content = content
 
     async def post(self, path: str, *, body: Any = None, **options: Any) -> Any:
         """Send a request; every resource of OpenAI's client goes through here.
