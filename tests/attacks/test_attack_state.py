@@ -252,3 +252,14 @@ def test_rates_of_different_questions_are_not_compared() -> None:
     assert not state.finalize(candidate(80))
     assert not state.check(record(state, 70, 0.2))
     assert (state.rate, torch.equal(state.best(), candidate(80))) == (0.5, True)
+
+
+def test_a_later_picture_that_passes_with_fewer_refusals_does_not_replace_the_first() -> None:
+    rates = iter([1.0, 0.96, 1.0])
+    state = AttackState(Level(), CLEAN, StopCriteria(1, 0.95), lambda _pixels: next(rates), None, exact=False)
+    kept = []
+    for level in (60, 61, 62):
+        pixels = record(state, level, 0.5)
+        assert state.check(pixels)
+        kept.append((round(255 * float(state.best()[0, 0, 0])), state.rate))
+    assert kept == [(60, 1.0), (60, 1.0), (62, 1.0)]

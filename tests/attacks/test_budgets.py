@@ -135,3 +135,18 @@ def test_the_largest_l2_budget_still_moves_a_picture() -> None:
     clean = quantize(torch.full((3, 8, 8), 0.5))
     moved = Budget("l2", LARGEST_L2).project_quantized(torch.ones_like(clean), clean)
     assert bool((moved > clean).all())
+
+
+@pytest.mark.parametrize("budget", [Budget("linf", 8 / 255), Budget("l2", 1.0)], ids=lambda budget: budget.norm)
+def test_no_value_falls_below_its_floor(budget: Budget) -> None:
+    clean = torch.full((3, 6, 6), 200 / 255)
+    floor = torch.linspace(0, 1, 36).reshape(6, 6)
+    feasible = budget.centered_at(clean, floor=floor)
+    for move in (-1.0, -0.01, 1.0):
+        point = feasible.project_quantized(clean + move)
+        lowest = torch.minimum(floor.expand_as(clean), clean)
+        assert (point >= lowest - 1e-6).all()
+        assert budget.measure(point, clean) <= budget.epsilon + 1e-9
+        assert (feasible.project(clean + move) >= lowest - 1e-6).all()
+    assert torch.equal(feasible.project_quantized(clean - 1)[:, floor >= 200 / 255], clean[:, floor >= 200 / 255])
+    assert (feasible.project_quantized(clean - 1)[:, 0] < clean[:, 0]).any()

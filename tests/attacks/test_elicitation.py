@@ -131,3 +131,12 @@ def test_another_judge_decides_and_is_never_cached(cache: Path) -> None:
     assert own.sentences[0].text == own.echoes[0], "what every request gets word for word is a refusal by its use"
     assert not cache.exists()
     assert elicit(Aligned()).echoes == ()
+
+
+def test_the_same_weights_under_another_name_have_the_same_refusals(cache: Path) -> None:
+    first, second = Aligned(), Aligned()
+    second.name = "a copy"
+    learned = elicit(first)
+    again = elicit(second)
+    assert again.model == "a copy"
+    assert again.sentences == learned.sentences

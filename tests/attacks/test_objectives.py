@@ -239,3 +239,17 @@ def test_learned_prompts_use_the_aim_of_each_target() -> None:
     learned = CroPAObjective(plain)
     first = learned(CLEAN, range(plain.size), Generator().manual_seed(0))
     assert first.loss == pytest.approx(plain.score(CLEAN), rel=1e-5)
+
+
+def test_a_reply_that_was_cut_off_is_not_asked_to_end_there() -> None:
+    model = PlainTorchModel(1)
+    replies = ("yes", "no", "maybe", "red", "blue")
+    whole, cut = PreserveReplies(model, replies), PreserveReplies(model, replies, 1.0, frozenset({1, 3}))
+
+    def loss(own: PreserveReplies, items: list[int], *, end: bool = True) -> float:
+        objective = TargetReplyLoss((PlainTorchModel(),), PROMPTS, REFUSAL, end=end, preserve=(own,))
+        return sum(term.loss for term in objective.bystander_loss(CLEAN, items, Generator().manual_seed(0)))
+
+    expected = 3 / 5 * loss(whole, [0, 2, 4]) + 2 / 5 * loss(whole, [1, 3], end=False)
+    assert loss(cut, [0, 1, 2, 3, 4]) == pytest.approx(expected, rel=1e-5)
+    assert loss(whole, [0, 1, 2, 3, 4]) != pytest.approx(expected, rel=1e-3)

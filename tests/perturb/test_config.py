@@ -100,6 +100,9 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
         {"bystanders": ("a",)},
         {"epsilon": 0.0},
         {"defences": ("nonsense",)},
+        {"solver": "bim-paper", "low_frequency": 1.0},
+        {"learned_prompts": True, "objective": "set"},
+        {"learned_prompts": True, "objective": "openings"},
         {"max_seconds": 0.0},
         {"max_seconds": math.inf},
         {"max_seconds": math.nan},
@@ -126,6 +129,8 @@ def configs(draw: st.DrawFn) -> PerturbConfig:
     seed = draw(st.integers(0, 2**63 - 1))
     norm = draw(st.sampled_from(["linf", "l2"]))
     universal = draw(st.booleans())
+    solver = draw(st.sampled_from(sorted(SOLVERS)))
+    every_pixel = universal or solver == "bim-paper"
     return PerturbConfig(
         models=tuple(models[:cut]),
         bystanders=tuple(models[cut:]),
@@ -135,13 +140,13 @@ def configs(draw: st.DrawFn) -> PerturbConfig:
         epsilon=draw(st.one_of(st.integers(1, 255).map(lambda k: k / 255), st.floats(1 / 255, 1))),
         norm=norm,
         steps=draw(st.integers(1, 10**6)),
-        solver=draw(st.sampled_from(sorted(SOLVERS))),
+        solver=solver,
         seed=seed,
         refusal=draw(st.none() | words),
         eot=tuple(draw(st.lists(st.sampled_from(sorted(eot_transforms())), unique=True))),
         keep_away=cut < len(models) and draw(st.booleans()),
         universal=universal,
-        low_frequency=None if universal else draw(st.none() | st.floats(0, 1, exclude_min=True)),
+        low_frequency=None if every_pixel else draw(st.none() | st.floats(0, 1, exclude_min=True)),
         learned_prompts=draw(st.booleans()),
         max_seconds=draw(st.none() | st.floats(0, 1e9, exclude_min=True)),
         max_new_tokens=draw(st.integers(1, 10**4)),

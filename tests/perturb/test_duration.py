@@ -17,6 +17,8 @@ from tests.models.tiny_plain import PlainTorchModel
 
 CHECK = 2.0
 """Seconds between two looks at the clock, which a check takes here."""
+ENDING = 35 * CHECK
+"""What a start without success scores at its end: 7 candidates on 50 questions, of which a step evaluates 10."""
 CONFIG = PerturbConfig(models=("plain",), out=Path("out"), steps=50)
 
 
@@ -35,13 +37,14 @@ def test_steps_and_pictures_multiply() -> None:
     one = seconds(CONFIG, (40, 48))
     assert one > 0
     assert seconds(CONFIG, (40, 48), (40, 48)) == 2 * one
-    assert seconds(replace(CONFIG, steps=100), (40, 48)) == 2 * one
+    # The scores at the end of a start do not grow with its steps.
+    assert seconds(replace(CONFIG, steps=100), (40, 48)) == 2 * one - ENDING
     assert seconds(replace(CONFIG, restarts=3), (40, 48)) == 3 * one
 
 
 def test_a_check_after_every_ten_steps_is_counted() -> None:
     five, ten = (seconds(replace(CONFIG, steps=steps), (40, 48)) for steps in (5, 10))
-    assert 2 * five - ten == CHECK
+    assert 2 * five - ten == CHECK + ENDING
 
 
 def test_the_timed_step_evaluates_as_many_questions_as_most_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +57,7 @@ def test_the_timed_step_evaluates_as_many_questions_as_most_steps(monkeypatch: p
 
     monkeypatch.setattr(RefusalAttack, "__call__", noting)
     assert seconds(CONFIG, (40, 48)) > 0
-    assert timed == [None, None]
+    assert timed == [None]
 
 
 def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -> None:
@@ -67,8 +70,8 @@ def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -
 def test_a_limit_holds_for_each_picture_or_for_all_together() -> None:
     limited = replace(CONFIG, max_seconds=3.0)
     one = seconds(limited, (40, 48))
-    # A step or a check that has begun when the time is spent is ended; a step takes five looks at the clock here.
-    assert 3.0 + CHECK <= one == 3.0 + 5 * CHECK
+    # A step or a check that has begun when the time is spent is ended.
+    assert one == 3.0 + CHECK
     assert seconds(limited, (40, 48), (40, 48)) == 2 * one
     assert seconds(replace(limited, universal=True), (40, 48), (40, 48)) == one
 

@@ -242,3 +242,29 @@ def test_a_folder_of_an_earlier_version_stays_open_to_all_of_its_pictures(folder
     (folder.path / "dog.png").write_text("a result of then")
     folder.claim((clean,), overwrite=False)
     folder.claim((clean, Path("dog.jpg")), overwrite=False)
+
+
+def test_the_results_of_another_picture_with_the_same_name_are_kept(folder: ResultsFolder, clean: Path) -> None:
+    other = clean.parent / "more" / "cat.png"
+    other.parent.mkdir()
+    Image.new("RGB", (9, 9), "red").save(other)
+    with pytest.raises(PictureError, match=r"got those of .*cat\.jpg; try another --out"):
+        folder.require_names(other)
+    replace(folder, replaces=True).require_names(other)
+    # The same picture, edited or moved, is not another one.
+    Image.new("RGB", (9, 9), "blue").save(clean)
+    folder.require_names(clean)
+
+
+def test_a_picture_that_was_moved_keeps_its_results(folder: ResultsFolder, clean: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "cat.jpg"
+    clean.rename(moved)
+    folder.require_names(moved)
+
+
+def test_the_message_names_the_part_that_differs(folder: ResultsFolder) -> None:
+    long = "sha256:" + 60 * "a"
+    kept = ResultsFolder(folder.path / "x", RECIPE | {"revisions": {"m": f"{long}1", "n": long}})
+    kept.claim((), overwrite=False)
+    with pytest.raises(UsageError, match=r'revisions of m was "\.\.\.1", now "\.\.\.2"'):
+        ResultsFolder.check(kept.path, RECIPE | {"revisions": {"m": f"{long}2", "n": long}}, overwrite=False)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from equipoise.media.quantize import to_image, to_pixels
-from equipoise.transforms.jpeg import Jpeg, surrogate
+from equipoise.transforms.jpeg import LARGEST, Jpeg, surrogate
 from tests.attacks.fakes import CLEAN, photo
 from tests.transforms.tiny_denoiser import drawn
 
@@ -39,3 +39,11 @@ def test_the_jpeg_surrogate_follows_the_codec(quality: int, size: tuple[int, int
     harm = (to_pixels(picture) - to_pixels(read)).abs() * 255
     assert float(away.mean()) < 1.2
     assert float(away.mean()) < 0.6 * float(harm.mean())
+
+
+def test_a_side_that_no_jpeg_holds_is_encoded_in_parts() -> None:
+    long = torch.rand(3, 9, LARGEST + 40, generator=torch.Generator().manual_seed(0)).mul_(255).round_().div_(255)
+    saved = Jpeg(80, 80)(long, torch.Generator())
+    assert saved.shape == long.shape
+    assert torch.equal(saved[..., :LARGEST], Jpeg(80, 80)(long[..., :LARGEST], torch.Generator()))
+    assert torch.equal(saved[..., LARGEST:], Jpeg(80, 80)(long[..., LARGEST:], torch.Generator()))

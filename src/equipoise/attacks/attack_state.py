@@ -303,7 +303,10 @@ class AttackState:
         """Make a candidate the result if its rate reaches the target."""
         if checked.rate is None or checked.rate < self._wanted:
             return False
-        self._chosen, self.chosen_by = checked, "check"
+        passed = self._chosen if self.chosen_by == "check" else None
+        # Of two that pass the later one, unless fewer questions are refused.
+        if passed is None or passed.rate is None or passed.rate <= checked.rate:
+            self._chosen, self.chosen_by = checked, "check"
         return True
 
     def _forget(self) -> None:

@@ -104,6 +104,7 @@ class Attack(ABC):
         success: Callable[[Tensor], float] | None = None,
         stop: StopCriteria = DEFAULT_STOP,
         progress: Callable[[TraceStep], None] | None = None,
+        floor: Tensor | None = None,
     ) -> PerturbationResult:
         """Attack one picture.
 
@@ -115,13 +116,14 @@ class Attack(ABC):
                 picture that reaches `stop.target_rate` is the result.
             stop: when to check and when to stop; the time is that of all starts together.
             progress: called with every step.
+            floor: `H x W`, the lowest value that each pixel can have in the file; None is 0.
 
         Raises:
             UsageError: pixels that are not an 8-bit picture.
             ModelError: the loss or the gradient is not finite at the start.
         """
         _require_pixels(clean)
-        stages = self._stages(clean)
+        stages = self._stages(clean, floor)
         if self.perceptual is not None:
             objective = PerceptualObjective(objective, clean, self.perceptual)
         # One generator for all that is drawn, and on the CPU: a GPU's generator gives other numbers for the same seed.
@@ -162,13 +164,13 @@ class Attack(ABC):
         subsampled = self.questions_per_step is not None and self.questions_per_step < objective.size
         return subsampled or objective.is_random
 
-    def _stages(self, clean: Tensor) -> list[FeasibleSet]:
+    def _stages(self, clean: Tensor, floor: Tensor | None) -> list[FeasibleSet]:
         """The feasible sets that a start goes through, each in the next one; the last is the whole budget."""
         if self.perceptual is None:
-            return [self.budget.centered_at(clean)]
+            return [self.budget.centered_at(clean, floor=floor)]
         reaches = self.perceptual.reaches(clean, self.budget.epsilon)
         # Each stage needs a step of its own.
-        return [self.budget.centered_at(clean, reach) for reach in reaches[-self.steps :]]
+        return [self.budget.centered_at(clean, reach, floor) for reach in reaches[-self.steps :]]
 
     def _run_stages(
         self, state: AttackState, objective: Objective, stages: list[FeasibleSet], restart: int, random: torch.Generator

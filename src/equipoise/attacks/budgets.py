@@ -84,12 +84,13 @@ class Budget:
         length = change.abs().max() if self.norm == "linf" else change.norm()
         return float(length) / LEVELS
 
-    def centered_at(self, clean: Tensor, reach: Tensor | None = None) -> FeasibleSet:
+    def centered_at(self, clean: Tensor, reach: Tensor | None = None, floor: Tensor | None = None) -> FeasibleSet:
         """The feasible set of this budget around one picture, with its bounds computed once.
 
         Args:
             clean: the centre.
             reach: for `linf`, how far each value may be moved where that is less than epsilon; None is epsilon.
+            floor: `H x W`, the lowest value that a pixel can have in the file (see `Appearance.floor`); None is 0.
 
         Raises:
             UsageError: if `clean` is not an 8-bit picture, or a reach is given for `l2`.
@@ -101,7 +102,7 @@ class Budget:
                 "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
                 "try equipoise.media.quantize.quantize(pixels)"
             )
-        return FeasibleSet(self, clean, reach)
+        return FeasibleSet(self, clean, reach, floor)
 
 
 class FeasibleSet:
@@ -111,14 +112,20 @@ class FeasibleSet:
         budget: norm and radius of the ball.
         clean: its centre, an 8-bit picture, `3 x H x W`.
         reach: for `linf`, how far each value may be moved, of a shape like `clean`; None is epsilon for all.
+        floor: the lowest value of each pixel, `H x W`; None is 0. A clean value below it is its own floor.
     """
 
-    def __init__(self, budget: Budget, clean: Tensor, reach: Tensor | None = None) -> None:
+    def __init__(self, budget: Budget, clean: Tensor, reach: Tensor | None = None, floor: Tensor | None = None) -> None:
         self.budget = budget
         self.clean = clean
         self.reach = reach
         self._levels = clean.mul(LEVELS).round_()
         self._share: Tensor | None = None
+        self._floor: Tensor | float = 0.0
+        self._lowest: Tensor | int = 0
+        if floor is not None:
+            self._floor = floor.to(clean).expand_as(clean).minimum(clean)
+            self._lowest = self._floor.mul(LEVELS).sub_(LEVEL_TOLERANCE).ceil_()
         if budget.norm == "linf":
             if reach is None:
                 epsilon: Tensor | float = budget.epsilon
@@ -129,9 +136,9 @@ class FeasibleSet:
                 whole = epsilon.mul(LEVELS).add_(LEVEL_TOLERANCE).floor_()
                 self._share = epsilon / budget.epsilon
             # Two pairs of bounds: whole levels for candidates, and floats for the unrounded point that a rule walks on.
-            self._low = (self._levels - whole).clamp_(0, LEVELS)
+            self._low = (self._levels - whole).clamp_(min=self._lowest)
             self._high = (self._levels + whole).clamp_(0, LEVELS)
-            self._float_low = (clean - epsilon).clamp_(0, 1)
+            self._float_low = (clean - epsilon).clamp_(min=self._floor)
             self._float_high = (clean + epsilon).clamp_(0, 1)
 
     def scaled(self, move: Tensor) -> Tensor:
@@ -149,7 +156,7 @@ class FeasibleSet:
             change.mul_(self.budget.epsilon / length)
         # The ball first, then the box: the clean picture lies in the box, so that clipping only shortens the change and
         # the result is in both.
-        return change.add_(self.clean).clamp_(0, 1)
+        return change.add_(self.clean).clamp_(max=1).clamp_(min=self._floor)
 
     def project_quantized(self, pixels: Tensor) -> Tensor:
         """An 8-bit picture near `pixels`, within the ball and the box.
@@ -162,7 +169,8 @@ class FeasibleSet:
             levels = pixels.mul(LEVELS).round_()
             return levels.maximum(self._low).minimum(self._high).div_(LEVELS)
         change = self.project(pixels).mul_(LEVELS).sub_(self._levels)
-        return self._round_within_l2(change).add_(self._levels).div_(LEVELS)
+        # The floor again: a value that was rounded up in magnitude may lie below it.
+        return self._round_within_l2(change).add_(self._levels).clamp_(min=self._lowest).div_(LEVELS)
 
     def _round_within_l2(self, change: Tensor) -> Tensor:
         """Whole levels no longer than `change`, which is within the ball; values stay between 0 and 255.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -93,7 +94,8 @@ def elicit(
     path = _cache_path(model, given) if cached and judge is None else None
     kept = None if path is None else _read(path)
     if kept is not None:
-        return kept
+        # The same weights may have been asked under another name, and an attack finds a target's refusals by its name.
+        return replace(kept, model=model.name)
     harmful, harmless = elicitation_prompts()
     # The harmless replies are needed as well: an opening is a model's refusal only where its harmless replies do not
     # begin with it ("I'm sorry, I see no ..." may be an answer).

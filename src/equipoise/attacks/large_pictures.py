@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from PIL import Image
+from torch.nn import functional
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
@@ -58,6 +59,7 @@ def carry_up(
     picture: Image.Image,
     budget: Budget,
     in_full: Callable[[Tensor], float] | None,
+    floor: Tensor | None = None,
 ) -> PerturbationResult:
     """The result of an attack on a smaller copy, for the picture itself.
 
@@ -68,12 +70,13 @@ def carry_up(
         picture: the picture.
         budget: of the picture.
         in_full: the success rate of pixels of the picture, on all shadow questions; None for no check.
+        floor: as in `Attack`, of the picture.
     """
     clean = to_pixels(picture)
     copy = shrunk(picture, small.image.size)
     # The change is resized, not the picture: the photo keeps all detail that the copy has lost.
     change = resize_change(small.pixels - to_pixels(copy), *clean.shape[1:])
-    pixels = budget.centered_at(clean).project_quantized(clean + change)
+    pixels = budget.centered_at(clean, floor=floor).project_quantized(clean + change)
     carried = small.for_picture(0, pixels, clean)
     rate = None if in_full is None else in_full(pixels)
     recipe = {key: value for key, value in carried.recipe.items() if key != "picture"}
@@ -96,6 +99,11 @@ def carry_up(
 def shrunk(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """A smaller copy, each of whose pixels is the mean of those that it stands for."""
     return picture.resize(size, Image.Resampling.BOX)
+
+
+def shrunk_floor(floor: Tensor, size: tuple[int, int]) -> Tensor:
+    """The floor of a smaller copy: the highest in each block, so that no pixel that is repeated lies below its own."""
+    return functional.adaptive_max_pool2d(floor[None], (size[1], size[0]))[0]
 
 
 def budget_at(budget: Budget, size: tuple[int, int], working: tuple[int, int]) -> Budget:

@@ -83,7 +83,9 @@ def coarse_steps(
     """The update rule of an attack on the grid of a picture, as a rule on the picture's pixels."""
     clean = feasible.clean
     # `average` of a spread change is a little smoother than the change; that of none is none.
-    rule = attack.update_steps(grid.feasible(feasible), grid.average(start - clean) + ORIGIN, random)
+    # Its steps are shares of the grid's own budget, which for `l2` is smaller than the picture's.
+    around = grid.feasible(feasible)
+    rule = replace(attack, budget=around.budget).update_steps(around, grid.average(start - clean) + ORIGIN, random)
     point = next(rule)
     while True:
         evaluation = yield clean + grid.spread(point - ORIGIN)

@@ -94,6 +94,8 @@ class PreserveReplies:
     """Its reply to each question about the clean picture; an empty one is left out of the loss."""
     weight: float = 1.0
     """How much its loss counts beside that of one target model."""
+    unfinished: frozenset[int] = frozenset()
+    """Numbers of the replies that were cut off: these are not asked to end where they do."""
 
     @classmethod
     def observe(
@@ -101,7 +103,8 @@ class PreserveReplies:
     ) -> Self:
         """Ask the bystander about the clean picture, which the prompts carry, and keep its own replies."""
         exchanges = model.generate(prompts, max_new_tokens=max_new_tokens)
-        return cls(model, tuple(exchange.reply.strip() for exchange in exchanges), weight)
+        unfinished = frozenset(i for i, exchange in enumerate(exchanges) if exchange.finish != "stop")
+        return cls(model, tuple(exchange.reply.strip() for exchange in exchanges), weight, unfinished)
 
 
 @dataclass(frozen=True)
@@ -199,10 +202,15 @@ class TargetReplyLoss(Objective):
         terms = []
         for bystander in self.preserve:
             kept = [i for i in items if bystander.replies[i]]
-            if kept and bystander.weight:
-                replies = [bystander.replies[i] for i in kept]
-                prompts = [self.questions[i] for i in kept]
-                terms.append(self._model_loss(bystander.model, pixels, prompts, replies, bystander.weight, random))
+            for ends in (True, False):
+                own = [i for i in kept if (i not in bystander.unfinished) == ends]
+                if own and bystander.weight:
+                    replies = [bystander.replies[i] for i in own]
+                    prompts = [self.questions[i] for i in own]
+                    # Both groups together are a mean over all replies.
+                    weight = bystander.weight * len(own) / len(kept)
+                    end = self.end and ends
+                    terms.append(self._model_loss(bystander.model, pixels, prompts, replies, weight, random, end))
         return terms
 
     def _model_loss(

@@ -119,7 +119,8 @@ class PerturbationResult:
     stopped: StopReason
     """Why the attack ended."""
     rate: float | None = None
-    """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked."""
+    """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked. After a
+    universal attack, the mean over its pictures."""
     warnings: tuple[str, ...] = ()
     """Reasons not to trust the result."""
     ms_ssim: float | None = None

@@ -17,7 +17,15 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.direction_loss import DirectionLoss
 from equipoise.attacks.elicitation import elicit
-from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
+from equipoise.attacks.large_pictures import (
+    LARGE,
+    budget_at,
+    carry_up,
+    seen_pixels,
+    shrunk,
+    shrunk_floor,
+    working_size,
+)
 from equipoise.attacks.low_frequency import grid_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perceptual import Perceptual
@@ -25,7 +33,7 @@ from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.attacks.refusal_evaluation import prompts_about
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
-from equipoise.attacks.success_checks import AimingCheck, OwnWordsJudge, RefusalRateCheck
+from equipoise.attacks.success_checks import AimingCheck, MeanRateCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
 from equipoise.attacks.wordings import OwnRefusals, no_refusals
 from equipoise.errors import UsageError
@@ -126,6 +134,12 @@ class RefusalAttack:
             raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
         if self.low_frequency is not None and not 0 < self.low_frequency <= 1:
             raise UsageError(f"expected a low_frequency above 0 and up to 1, got {self.low_frequency:g}; try 1")
+        if self.learned_prompts and self.aim != "sentence":
+            raise UsageError(f"expected aim sentence with learned prompts, got {self.aim}; try one of the two alone")
+        if self.solver == "bim-paper" and self.low_frequency is not None:
+            raise UsageError(
+                "expected another solver than bim-paper, which moves every pixel, with low_frequency; try momentum"
+            )
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -139,6 +153,7 @@ class RefusalAttack:
         seed: int = 0,
         judge: Judge | None = None,
         progress: Callable[[TraceStep], None] | None = None,
+        floor: Tensor | None = None,
     ) -> PerturbationResult:
         """Perturb one picture.
 
@@ -150,6 +165,7 @@ class RefusalAttack:
             seed: of all randomness.
             judge: decides in checks what a refusal is; None means `PhraseJudge()`. Report on another.
             progress: called with every step.
+            floor: `H x W`, the lowest value that each pixel can have in the file (see `Appearance.floor`).
 
         Raises:
             UsageError: no models, no or empty questions, or settings that make no sense.
@@ -163,11 +179,14 @@ class RefusalAttack:
         if size is not None and size != picture.size:
             smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
             copy = shrunk(picture, size)
-            result = smaller(copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)
+            low = None if floor is None else shrunk_floor(floor, size)
+            result = smaller(
+                copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress, floor=low
+            )
             # A few questions: each costs the processor a pass over all pixels.
             prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
             check = self.success_check(models, prompts, judge) if self.check_every else None
-            carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
+            carried = carry_up(result, picture, self.budget, None if check is None else check.in_full, floor)
             return replace(carried, seconds=time.perf_counter() - started)
         # `aims` is shared: the objective reads from it what each target shall say, and the success check changes it.
         # Its version tells the attack's state that earlier losses were of another objective.
@@ -183,6 +202,7 @@ class RefusalAttack:
             success=self._success(models, prompts, judge, aims),
             stop=self._stop_criteria(prepared),
             progress=progress,
+            floor=floor,
         )
         warnings = (*result.warnings, *self._aim_warnings(models))
         return replace(result, seconds=result.seconds + prepared, warnings=warnings)
@@ -197,8 +217,9 @@ class RefusalAttack:
         seed: int = 0,
         judge: Judge | None = None,
         progress: Callable[[TraceStep], None] | None = None,
+        floors: Sequence[Tensor | None] = (),
     ) -> UniversalPerturbation:
-        """Perturb many pictures with one shared change; arguments as for one picture.
+        """Perturb many pictures with one shared change; arguments as for one picture, `floors` in their order.
 
         A check takes the mean success rate over the pictures; `enough_rate` is for one picture only.
 
@@ -219,19 +240,19 @@ class RefusalAttack:
             objectives.append(objective)
             checks.append(self._success(models, prompts, judge, aims))
 
-        def success(candidates: Sequence[Tensor]) -> float:
-            rates = [check(pixels) for check, pixels in zip(checks, candidates, strict=True) if check]
-            return sum(rates) / len(rates)
-
-        return run_universal(
+        universal = run_universal(
             self._solver(),
             objectives,
             [to_pixels(picture) for picture in pictures],
             seed=seed,
-            success=success if self.check_every else None,
+            success=MeanRateCheck([check for check in checks if check is not None]) if self.check_every else None,
             stop=replace(self._stop_criteria(time.perf_counter() - started), enough_rate=None),
             progress=progress,
+            floors=floors,
         )
+        warnings = tuple(self._aim_warnings(models))
+        results = tuple(replace(result, warnings=(*result.warnings, *warnings)) for result in universal.pictures)
+        return replace(universal, pictures=results)
 
     def _stop_criteria(self, spent: float = 0.0) -> StopCriteria:
         """The limits of the solver, `spent` seconds after the start."""
@@ -287,7 +308,7 @@ class RefusalAttack:
 
     def _success(
         self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None, aims: Aims | None
-    ) -> Callable[[Tensor], float] | None:
+    ) -> RefusalRateCheck | AimingCheck | None:
         if not self.check_every:
             return None
         check = self.success_check(models, prompts, judge, aims)

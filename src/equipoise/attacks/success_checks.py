@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from PIL import Image
@@ -191,6 +191,31 @@ class AimingCheck:
     def in_full(self, pixels: Tensor) -> float:
         """The rate of all questions; the aims stay."""
         return self._check.in_full(pixels)
+
+
+class MeanRateCheck:
+    """The check of a universal change: the mean over pictures of each picture's rate.
+
+    Args:
+        checks: one for each picture.
+    """
+
+    def __init__(self, checks: Sequence[RefusalRateCheck | AimingCheck]) -> None:
+        self._checks = tuple(checks)
+
+    def with_target(self, pictures: Sequence[Tensor], target_rate: float) -> float:
+        """The mean rate of perturbed pictures; exact where it reaches the target, else of the questions asked."""
+        rates = [check.with_target(pixels, target_rate) for check, pixels in self._pairs(pictures)]
+        mean = sum(rates) / len(rates)
+        # A picture below the target has not been asked all questions, and the mean may be above it all the same.
+        return self.in_full(pictures) if mean >= target_rate and min(rates) < target_rate else mean
+
+    def in_full(self, pictures: Sequence[Tensor]) -> float:
+        """The mean rate over all questions about all pictures."""
+        return sum(check.in_full(pixels) for check, pixels in self._pairs(pictures)) / len(self._checks)
+
+    def _pairs(self, pictures: Sequence[Tensor]) -> Iterator[tuple[RefusalRateCheck | AimingCheck, Tensor]]:
+        return zip(self._checks, pictures, strict=True)
 
 
 class OwnWordsJudge:

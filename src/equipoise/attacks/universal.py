@@ -20,6 +20,7 @@ from equipoise.attacks.base import DEFAULT_STOP, Attack
 from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+from equipoise.attacks.success_checks import MeanRateCheck
 from equipoise.errors import UsageError
 from equipoise.media.quantize import LEVELS
 from equipoise.models.base import OpenModel
@@ -151,9 +152,10 @@ def run_universal(
     clean: Sequence[Tensor],
     *,
     seed: int = 0,
-    success: Callable[[Sequence[Tensor]], float] | None = None,
+    success: MeanRateCheck | None = None,
     stop: StopCriteria = DEFAULT_STOP,
     progress: Callable[[TraceStep], None] | None = None,
+    floors: Sequence[Tensor | None] = (),
 ) -> UniversalPerturbation:
     """Run one attack on many pictures with a shared change.
 
@@ -162,14 +164,19 @@ def run_universal(
         objectives: one for each picture, all with as many questions.
         clean: 8-bit pictures, `3 x H x W`, possibly of different sizes.
         seed: as in `Attack`.
-        success: takes all perturbed pictures and returns the success rate over them.
+        success: the success rate over all perturbed pictures; None for no checks.
         stop: as in `Attack`.
         progress: as in `Attack`.
+        floors: as in `Attack`, one for each picture; empty for none.
 
     Raises:
         UsageError: no pictures, or not as many objectives.
     """
-    shared = UniversalObjective(tuple(objectives), tuple(attack.budget.centered_at(pixels) for pixels in clean))
+    sets = (
+        attack.budget.centered_at(pixels, floor=floor)
+        for pixels, floor in zip(clean, floors or [None] * len(clean), strict=True)
+    )
+    shared = UniversalObjective(tuple(objectives), tuple(sets))
 
     def pictures_of(canvas: Tensor) -> list[Tensor]:
         return [shared.picture(canvas, number) for number in range(len(shared.feasible_sets))]
@@ -178,12 +185,31 @@ def run_universal(
         shared,
         shared.canvas(),
         seed=seed,
-        success=None if success is None else lambda canvas: success(pictures_of(canvas)),
+        success=None if success is None else _CanvasCheck(success, pictures_of, stop.target_rate),
         stop=stop,
         progress=progress,
     )
     canvas = result.pixels.to(shared.canvas())
-    pictures = tuple(
-        result.for_picture(number, pixels, clean[number]) for number, pixels in enumerate(pictures_of(canvas))
-    )
-    return UniversalPerturbation(canvas - GREY, pictures)
+    pictures = []
+    for number, pixels in enumerate(pictures_of(canvas)):
+        own = {"objective": {"universal_over": len(objectives)} | objectives[number].describe()}
+        pictures.append(replace(result, recipe=result.recipe | own).for_picture(number, pixels, clean[number]))
+    return UniversalPerturbation(canvas - GREY, tuple(pictures))
+
+
+@dataclass(frozen=True)
+class _CanvasCheck:
+    """A success check of the pictures, as one of the canvas."""
+
+    check: MeanRateCheck
+    pictures_of: Callable[[Tensor], list[Tensor]]
+    target_rate: float
+
+    def __call__(self, canvas: Tensor) -> float:
+        return self.with_target(canvas, self.target_rate)
+
+    def with_target(self, canvas: Tensor, target_rate: float) -> float:
+        return self.check.with_target(self.pictures_of(canvas), target_rate)
+
+    def in_full(self, canvas: Tensor) -> float:
+        return self.check.in_full(self.pictures_of(canvas))

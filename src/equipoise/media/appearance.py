@@ -9,7 +9,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from PIL import Image, ImageOps
 
 from equipoise.media.decode import open_picture, with_alpha
 from equipoise.media.metadata import PNG_SIGNATURE, png_colours, png_profile, without_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _COLOUR_SPACE: Final = slice(16, 20)
 """Bytes of an ICC profile's header that name its colour space (ICC.1:2022, 7.2.6)."""
@@ -36,6 +39,19 @@ class Appearance:
     """What a PNG says of its colours beside a profile, such as their gamma; whole chunks."""
     notes: tuple[str, ...] = ()
     """What of the picture's look a copy cannot keep, in words."""
+
+    @property
+    def floor(self) -> Tensor | None:
+        """The lowest value that each pixel can have on white, `H x W`; None where nothing is transparent.
+
+        A pixel of opacity a is seen as `c a + (1 - a)`: black at most darkens it to 1 - a, and a fully transparent one
+        is white whatever its colour is.
+        """
+        if self.rgba is None:
+            return None
+        from torch import from_numpy
+
+        return from_numpy(1 - self.rgba[..., 3].astype(np.float32) / 255)
 
     def applied(self, flat: Image.Image, clean: Image.Image, levels: int) -> Image.Image:
         """A perturbed picture with the transparency of the clean one.

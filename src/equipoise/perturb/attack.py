@@ -12,6 +12,7 @@ from equipoise.perturb.config import RANDOM_REFUSAL, PerturbConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
     from equipoise.attacks.refusal_attack import RefusalAttack
@@ -29,6 +30,7 @@ def attack_picture(
     bystanders: Sequence[OpenModel],
     progress: Callable[[TraceStep], None],
     own_refusals: Sequence[OwnRefusals] = (),
+    floor: Tensor | None = None,
 ) -> PerturbationResult:
     """Perturb one picture.
 
@@ -40,6 +42,7 @@ def attack_picture(
         bystanders: models that are not; the attack takes them into account only with `keep_away`.
         progress: called after every step.
         own_refusals: how the targets refuse.
+        floor: the lowest value of each pixel in the file, where it is partly transparent.
     """
     return build_attack(config, name, own_refusals)(
         clean,
@@ -48,6 +51,7 @@ def attack_picture(
         bystanders=bystanders if config.keep_away else (),
         seed=config.seed,
         progress=progress,
+        floor=floor,
     )
 
 
@@ -58,6 +62,7 @@ def attack_universal(
     bystanders: Sequence[OpenModel],
     progress: Callable[[TraceStep], None],
     own_refusals: Sequence[OwnRefusals] = (),
+    floors: Sequence[Tensor | None] = (),
 ) -> tuple[PerturbationResult, ...]:
     """Perturb pictures with one and the same change; one result for each, in order. Arguments as for one picture."""
     universal = build_attack(config, "", own_refusals).run_universal(
@@ -67,6 +72,7 @@ def attack_universal(
         bystanders=bystanders if config.keep_away else (),
         seed=config.seed,
         progress=progress,
+        floors=floors,
     )
     return universal.pictures
 

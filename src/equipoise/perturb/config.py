@@ -140,6 +140,14 @@ class PerturbConfig:
                 "expected --objective direction on a model without defences and learned prompts, got one of them; "
                 "try --objective sentence"
             )
+        if self.learned_prompts and self.objective not in ("sentence", "direction"):
+            raise UsageError(
+                f"expected --objective sentence with --learned-prompts, got {self.objective}; try one of the two alone"
+            )
+        if self.solver == "bim-paper" and self.low_frequency is not None:
+            raise UsageError(
+                "expected another --solver than bim-paper, which moves every pixel, with --low-frequency; try momentum"
+            )
         if self.elicit is not None and not self.elicit.is_file():
             raise UsageError(f"expected a file of prompts after --elicit, got {self.elicit}; try one prompt a line")
         if self.refusal is not None and not self.refusal.strip():

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from equipoise.perturb.config import PerturbConfig
+
+TIMED: Final = 3
+"""Steps of the attack that is timed."""
+SCORED: Final = 7
+"""Candidates that a start scores at its end, at most (see `AttackState`)."""
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,15 +43,10 @@ def most_seconds(
     copy = shrunk(picture, working_size(picture.size, most_seen))
     whole = build_attack(config, "")
     # Most steps evaluate as many questions as the later ones.
-    attack = replace(whole, steps=1, restarts=1, check_every=0, questions_first=None, max_seconds=None)
+    attack = replace(whole, steps=TIMED, restarts=1, check_every=0, questions_first=None, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")
-    # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
-    seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        attack(copy, targets, config.questions.shadow)
-        seconds = time.perf_counter() - started
+    seconds = _seconds_of_step(lambda step: attack(copy, targets, config.questions.shadow, progress=step))
     started = time.perf_counter()
     whole.success_check(targets, prompts_about(copy, config.questions.shadow, whole.system)).in_full(to_pixels(copy))
     check = time.perf_counter() - started
@@ -54,11 +55,34 @@ def most_seconds(
     # A step's time grows with the pixels that it works on, but never falls below that of the timed one: on a small
     # picture the model takes most of it.
     steps = config.steps * config.restarts
+    # A start without success scores its last candidates on all questions, and through every transform.
+    per_step = min(attack.questions_per_step or math.inf, len(config.questions.shadow))
+    transforms = 1.0 if attack.eot is None else max(1.0, len(attack.eot.transforms) / attack.eot.samples)
+    steps += math.ceil(SCORED * config.restarts * transforms * len(config.questions.shadow) / per_step)
     by_picture = [checking + steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
         # What has begun when the time is spent, a step or a check, is ended.
         by_picture = [min(value, config.max_seconds + max(check, seconds)) for value in by_picture]
     return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)
+
+
+def _seconds_of_step(attack: Callable[[Callable[[object], None]], object]) -> float:
+    """Seconds of the last of some steps. The first compiles, allocates and compares prefix and plain batch."""
+    ends: list[float] = []
+
+    def note(_: object) -> None:
+        ends.append(time.perf_counter())
+        if len(ends) == TIMED:
+            # What follows the last step, the scores of all candidates, is no step.
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        attack(note)
+    return ends[-1] - ends[-2]
+
+
+class _EnoughError(Exception):
+    """Ends an attack that is timed."""
 
 
 def in_words(seconds: float) -> str:

@@ -69,14 +69,15 @@ class PictureJob:
         from equipoise.perturb.attack import attack_universal, peak_memory, reset_peak_memory
 
         # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
-        if all(self.folder.attacked(image) for image in self.images):
+        if all(self.folder.attacked(image) and self._is_whole(image) for image in self.images):
             return
         self.callbacks.stage(f"{len(self.images)} pictures together")
         reset_peak_memory(self.targets)
         hashes = [picture_sha256(image) for image in self.images]
         clean = [open_picture(image) for image in self.images]
+        floors = [read_appearance(image).floor for image in self.images]
         results = attack_universal(
-            self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+            self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals, floors
         )
         peak = peak_memory(self.targets)
         for image, result, before in zip(self.images, results, hashes, strict=True):
@@ -94,6 +95,12 @@ class PictureJob:
         attacked = self.folder.attacked(image)
         if attacked is not None and self._is_whole(image):
             peak = attacked["recipe"]["run"].get("peak_memory")
+        elif self.config.universal:
+            # Attacked alone it would get a change of its own, and its record would not say so.
+            raise PictureError(
+                f"expected {image} and its result as the attack on all pictures left them, got one that was changed "
+                "since; try the same command again"
+            )
         else:
             peak = self._attack(image, clean, before)
         # From the file that was just saved. A run that goes on after a kill measures the same file, so that both give
@@ -118,7 +125,14 @@ class PictureJob:
 
         reset_peak_memory(self.targets)
         result = attack_picture(
-            self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+            self.config,
+            image.stem,
+            clean,
+            self.targets,
+            self.bystanders,
+            self.callbacks.step,
+            self.own_refusals,
+            read_appearance(image).floor,
         )
         peak = peak_memory(self.targets)
         self._save(image, result, peak, before)

@@ -121,8 +121,9 @@ def pack_picture(image: Path, order: PictureOrder, folder: ResultsFolder) -> Par
     """What a worker gets: the order, the picture, and what an earlier run saved but did not measure.
 
     Raises:
-        PictureError: the picture cannot be read.
+        PictureError: the picture cannot be read, or the folder holds the results of another one of its name.
     """
+    folder.require_own(image)
     try:
         picture = image.read_bytes()
     except OSError as error:

@@ -37,6 +37,8 @@ class ResultsFolder:
     """The folder."""
     recipe: Mapping[str, Any]
     """What decides the results: the config's recipe and the revisions of the models."""
+    replaces: bool = False
+    """Whether the results of another picture with the same name may be replaced."""
 
     @classmethod
     def check(cls, path: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -59,7 +61,8 @@ class ResultsFolder:
             return
         changed = [key for key, value in recipe.items() if kept.get(key) != value]
         if changed:
-            changes = "; ".join(f"{key} was {_brief(kept.get(key))}, now {_brief(recipe[key])}" for key in changed[:3])
+            pairs = (_differing(kept.get(key), recipe[key], key) for key in changed[:3])
+            changes = "; ".join(f"{name} was {_brief(before)}, now {_brief(now)}" for before, now, name in pairs)
             raise UsageError(
                 f"expected the recipe that {path} was made with, got another one ({changes}); "
                 "try another --out, or --overwrite"
@@ -127,6 +130,29 @@ class ResultsFolder:
             raise PictureError(
                 f"expected a name of at most {LONGEST_NAME} bytes for the results, got {len(os.fsencode(longest))} for "
                 f"{image.name[:40]}...; try a shorter name"
+            )
+        self.require_own(image)
+
+    def require_own(self, image: Path) -> None:
+        """Refuse to replace the results of another picture with the same name.
+
+        A picture is the same where its file lies at the same path, edited or not, or has the same bytes.
+
+        Raises:
+            PictureError: the folder holds those of another one, or the picture cannot be read.
+        """
+        document = None if self.replaces else _read(self.json(image))
+        try:
+            run = document["recipe"]["run"] if document else {}
+            other, clean = run.get("image"), run.get("clean_sha256")
+        except (TypeError, KeyError, AttributeError):
+            return
+        if not isinstance(other, str) or os.path.realpath(other) == os.path.realpath(image):
+            return
+        if clean != picture_sha256(image):
+            raise PictureError(
+                f"expected no results called {image.stem} of another picture in {self.path}, got those of {other}; "
+                "try another --out, another name, or --overwrite"
             )
 
     def clean(self) -> None:
@@ -250,6 +276,20 @@ def _require_writable(path: Path) -> None:
 
 def _not_written(path: Path, error: OSError) -> OutputError:
     return OutputError(f"expected a folder that can be written, got '{error.strerror}' for {path}; try another --out")
+
+
+def _differing(before: object, now: object, name: str) -> tuple[object, object, str]:
+    """The first parts of two values that differ, and where they are."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in (*now, *before):
+            if before.get(key) != now.get(key):
+                return _differing(before.get(key), now.get(key), f"{name} of {key}")
+    if isinstance(before, str) and isinstance(now, str):
+        differing = (number for number, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1])
+        start = next(differing, 0)
+        if start > len("..."):
+            return f"...{before[start:]}", f"...{now[start:]}", name
+    return before, now, name
 
 
 def _brief(value: object) -> str:

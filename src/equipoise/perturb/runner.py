@@ -127,11 +127,11 @@ def _run_alone(
     errors: dict[str, str] = {}
     recipe = config.run_recipe | {"revisions": revisions}
     if config.universal:
-        names = ResultsFolder(config.out, recipe).require_names
+        names = ResultsFolder(config.out, recipe, config.overwrite).require_names
         images = _usable(images, (*targets, *bystanders), names, errors, callbacks)
         # One change belongs to one set of pictures: with another set the folder is another run's.
         recipe["universal_over"] = [picture_sha256(image) for image in images]
-    folder = ResultsFolder(config.out, recipe)
+    folder = ResultsFolder(config.out, recipe, config.overwrite)
     # The models' revisions are part of the recipe, so the folder can only be claimed after loading: results of other
     # weights under the same name must not be mixed.
     folder.claim(tuple(images), overwrite=config.overwrite)

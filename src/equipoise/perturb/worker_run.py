@@ -66,7 +66,7 @@ def perturb_on_workers(
     try:
         with executor.open(task or PictureTask(config), store, callbacks.note) as group:
             revisions, own_refusals = _describe_models(group, store, config, callbacks)
-            folder = ResultsFolder(config.out, config.run_recipe | {"revisions": revisions})
+            folder = ResultsFolder(config.out, config.run_recipe | {"revisions": revisions}, config.overwrite)
             folder.claim(tuple(images), overwrite=config.overwrite)
             run = _WorkerRun(folder, store, callbacks, own_refusals)
             waiting = list(run.unfinished(images, records, errors))

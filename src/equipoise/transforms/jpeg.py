@@ -28,6 +28,9 @@ STRAIGHT_THROUGH_SHARE = 0.25
 Theirs alone is 0 for every coefficient that is 0, which in a smooth picture is nearly all of them.
 """
 
+LARGEST = 65_488
+"""Pixels of a side that are encoded together: the most that libjpeg takes, 65,500, in whole blocks of 16."""
+
 _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
@@ -56,8 +59,13 @@ class Jpeg(Transform):
             raise UsageError(f"expected JPEG qualities in 1..100, got {self.lowest}..{self.highest}; try 60..90")
 
     def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
-        """The picture as the file holds it."""
-        quality = int(torch.randint(self.lowest, self.highest + 1, (), generator=random))
+        """The picture as the file holds it, or as several files do where it is larger than one can be."""
+        return self._at(int(torch.randint(self.lowest, self.highest + 1, (), generator=random)), pixels)
+
+    def _at(self, quality: int, pixels: Tensor) -> Tensor:
+        for side in (1, 2):
+            if pixels.shape[side] > LARGEST:
+                return torch.cat([self._at(quality, part) for part in pixels.split(LARGEST, side)], side)
         buffer = BytesIO()
         to_image(pixels).save(buffer, "JPEG", quality=quality)
         with Image.open(buffer) as read:
