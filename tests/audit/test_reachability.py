@@ -58,6 +58,7 @@ def test_a_run_without_a_word_says_so_before_any_number(tmp_path: Path) -> None:
     assert "Organization Policy &lt;violated&gt;" in page, "in the server's own words"
     assert summary.variants["plain"].reach.to_json() == {
         "reached": False, "sent": 40, "spoken": 0, "stopped": 40, "failed": 0, "repeated": 0,
+        "broken": 0,
     }  # fmt: skip
     assert summary.variants["plain"].server_messages == {"Organization Policy <violated>": 40}
 
@@ -144,3 +145,39 @@ def test_a_summary_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     document = summarise(write_run(tmp_path / "run", rows(3, "a"))).to_json()
     del document["variants"]["plain"]["reach"], document["variants"]["plain"]["server_messages"]
     assert AuditSummary.from_json(document).variants["plain"].reach == Reach(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "You are number {} in the queue. Estimated waiting time: {} seconds.",
+        '{{"id": {}, "status": "queued", "of": {}}}',
+    ],
+)
+def test_a_page_that_counts_is_one_text_if_nothing_else_comes(tmp_path: Path, reply: str) -> None:
+    pages = [Row(id=f"q{number}", reply=reply.format(number, 3 * number)) for number in range(40)]
+    reach = reach_of(write_run(tmp_path / "run", pages).cases())
+    assert (reach.repeated, reach.silent) == (40, True)
+    # Beside other replies the same words around a number may be answers.
+    mixed = reach_of(write_run(tmp_path / "mixed", [*pages, *rows(20, "said")]).cases())
+    assert (mixed.repeated, mixed.silent) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("reply", "broken"),
+    [
+        ("Where is the {} garden?", True),
+        ("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nWhere is the {} garden?<|im_end|>", True),
+        ("[INST] Where is the {} garden? [/INST]", True),
+        ("Where is the {} garden? It is behind the house.", False),
+        ("The {} garden is there.", False),
+    ],
+)
+def test_a_prompt_that_comes_back_is_broken_text(tmp_path: Path, reply: str, broken: bool) -> None:
+    prompts = [
+        Row(id=f"q{number}", text=f"Where is the {number}th garden?", reply=reply.format(f"{number}th"))
+        for number in range(20)
+    ]
+    reach = reach_of(write_run(tmp_path / "run", prompts).cases())
+    assert reach.mostly_broken is broken
+    assert reach.broken == (20 if broken else 0)

@@ -141,3 +141,9 @@ def test_parts_in_the_field_for_refusals_are_read() -> None:
     assert refusal_text({"refusal": [{"type": "refusal", "refusal": "No."}]}) == "No."
     assert refusal_text({"refusal": {"type": "text", "text": "No."}}) == "No."
     assert refusal_text({"refusal": [{"type": "refusal", "refusal": ""}, 3]}) is None
+
+
+@pytest.mark.parametrize("nothing", ["null", "None", " undefined ", "\u200b", "N/A", "", "false"])
+def test_a_word_for_nothing_in_the_field_for_refusals_is_no_refusal(nothing: str) -> None:
+    assert refusal_text({"refusal": nothing, "content": "Hello."}) is None
+    assert refusal_text({"refusal": f"{nothing} I cannot."}) == f"{nothing} I cannot."

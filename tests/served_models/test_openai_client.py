@@ -121,3 +121,25 @@ def test_other_responses_are_left_as_they_are(response: Any) -> None:
     from equipoise.served_models.openai_client import flatten_contents
 
     assert flatten_contents(response) is response
+
+
+@pytest.mark.parametrize("secret", ["sk-1234567890", "team-token-77"])
+def test_a_secret_that_a_server_quotes_is_hidden_and_a_word_is_not(secret: str) -> None:
+    from equipoise.served_models.openai_client import ServedClient
+
+    settings = {"api_key": secret} if secret.startswith("sk") else {"headers": {"X-Team": secret}}
+    with Server(lambda _: says(f"You sent {secret}, for safety.")) as server:
+        assert ask(ServedEndpoint(server.url, "m", **settings)) == ["You sent ***, for safety."]
+        words = ServedEndpoint(server.url, "m", headers={"X-Team": "safety"})
+        assert ask(words) == [f"You sent {secret}, for safety."]
+
+    async def refused(endpoint: ServedEndpoint) -> str:
+        async with ServedClient(endpoint, timeout=5.0) as client:
+            with pytest.raises(openai.APIStatusError) as raised:
+                await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+            return f"{raised.value} {raised.value.response.text}"
+
+    with Server(lambda _: fails(400, f"blocked for Bearer {secret}")) as server:
+        text = asyncio.run(refused(ServedEndpoint(server.url, "m", **settings)))
+    assert "blocked for Bearer ***" in text
+    assert secret not in text

@@ -29,6 +29,11 @@ NUMBERED: Final = re.compile(r"\b(?=[a-z:._+/-]*[0-9])[a-z0-9][a-z0-9:._+/-]{7,}
 
 MOST_BROKEN: Final = 0.5
 """Share of the replies that may be broken text (a loop, noise, the prompt itself) before nothing is measured."""
+MARKS: Final = re.compile(r"<[|\uff5c][^<>]{0,40}[|\uff5c]>|\[/?INST\]|</?s>|<</?SYS>>|<(?:start|end)_of_turn>")
+"""Marks of chat templates."""
+ROLES: Final = frozenset({"", "user", "assistant", "system", "model", "human", "bot"})
+LONG_ENOUGH: Final = 12
+"""Characters from which on a prompt that comes back is no answer: what is repeated in one word may be one."""
 DIGITS: Final = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
 
 
@@ -107,7 +112,7 @@ def reach_of(cases: Iterable[AuditCase]) -> Reach:
     counting = len(repeated_replies(spoken, any_number=True))
     if counting > repeated and Reach(sent, len(spoken), stopped, failed, counting).silent:
         repeated = counting
-    broken = sum(case.verdict.degenerate is True for case in spoken)
+    broken = sum(case.verdict.degenerate is True or _echoes(case) for case in spoken)
     return Reach(sent, len(spoken), stopped, failed, repeated, broken)
 
 
@@ -120,7 +125,7 @@ def repeated_replies(cases: Iterable[AuditCase], *, any_number: bool = False) ->
 
     Args:
         cases: some cases.
-        any_number: whether texts that differ in numbers alone are one text, not only in ids.
+        any_number: whether texts that differ in several numbers alone are one text, not only in ids.
     """
     groups: dict[str, list[AuditCase]] = {}
     for case in cases:
@@ -140,10 +145,22 @@ def common_words(cases: Iterable[AuditCase], longest: int) -> str:
     return texts.most_common(1)[0][0][:longest] if texts else ""
 
 
+def _echoes(case: AuditCase) -> bool:
+    """Whether a reply is the prompt once more, perhaps in the marks of a chat template."""
+    prompt = " ".join(case.sample.text.casefold().split())
+    if case.reply is None or len(prompt) < LONG_ENOUGH:
+        return False
+    text = " ".join(MARKS.sub(" ", case.reply.reply).casefold().split())
+    rest = text.replace(prompt, " ", 1)
+    return rest != text and not [word for word in rest.split() if word.strip(":#*\n") not in ROLES]
+
+
 def _folded(text: str, any_number: bool) -> str:
     """A text without case, blanks and ids; one that holds nothing but numbers is left as it is."""
     plain = " ".join(text.casefold().split())
     folded = NUMBERED.sub("#", plain)
     if any_number:
-        folded = DIGITS.sub("#", folded)
+        without, count = DIGITS.subn("#", folded)
+        # "There are 3 dogs" answers one question after the other; a page counts more than one thing, or is an object.
+        folded = without if count > 1 or plain.startswith(("{", "[")) else folded
     return folded if any(letter.isalpha() for letter in folded) else plain

@@ -11,6 +11,10 @@ from equipoise.types import Message
 
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text", "thought"})
 """Types of parts of a content that are reasoning."""
+NOTHING: Final = re.compile(
+    r"(?i)[\s\u200b-\u200f\u2060\ufeff]*(?:null|none|nil|undefined|nan|n/a|false)?[\s\u200b-\u200f\u2060\ufeff]*"
+)
+"""A text that stands for no text: blanks, characters without width, a word for nothing."""
 CALLS: Final = re.compile(
     r"(?s)\s*(?:(?:<tool_call>(?:(?!</tool_call>).)*(?:</tool_call>|\Z)"
     r"|<function[= ][^>\n]*>(?:(?!</function>).)*(?:</function>|\Z)|\[TOOL_CALLS\].*|<\|python_tag\|>.*"
@@ -42,7 +46,8 @@ def first_message(response: Any) -> Mapping[str, Any] | None:
 def refusal_text(message: Mapping[str, Any]) -> str | None:
     """The text in a message's field for refusals, in a part of its content for them, or where LiteLLM's proxy puts it.
 
-    Many servers send the field with every reply, empty or with another type: only text makes a refusal.
+    Many servers send the field with every reply, empty, with another type or with a word for nothing: only other text
+    makes a refusal.
     """
     nested = message.get("provider_specific_fields")
     fields = [message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None]
@@ -53,7 +58,7 @@ def refusal_text(message: Mapping[str, Any]) -> str | None:
     for part in _parts(message.get("content")):
         if part.get("type") == "refusal":
             fields += [part.get("refusal"), part.get("text")]
-    return next((value for value in fields if isinstance(value, str) and value.strip()), None)
+    return next((value for value in fields if isinstance(value, str) and not NOTHING.fullmatch(value)), None)
 
 
 def content_text(content: Any) -> str:

@@ -18,7 +18,7 @@ LONGEST: Final = 6000
 """Characters from which on a text is no error: pages of proxies are shorter."""
 ASKED_FOR: Final = re.compile(
     r"(?i)\b(?:errors?|exceptions?|status codes?|https?|html|xml|json|web ?(?:page|site)s?|logs?|traceback|stack ?trace"
-    r"|api|servers?|proxy|nginx|cloudflare|litellm|\d{3} page)\b"
+    r"|api|servers?|proxy|nginx|cloudflare|litellm|\d{3} page|cuda|python|gpus?)\b"
 )
 """What a prompt speaks of that may be answered with such a text."""
 PAGE: Final = re.compile(
@@ -40,7 +40,10 @@ EXCEPTION: Final = re.compile(
     r"|[45]\d\d (?:client|server) error\b"
     r"|[45]\d\d (?:bad gateway|gateway time-?out|service unavailable|internal server error|too many requests)"
     r"|upstream (?:connect error|request timeout|error)|no healthy upstream|error communicating with openai"
-    r"|network error due to high traffic|\(error_code: \d{5}\))"
+    r"|network error due to high traffic|\(error_code: \d{5}\)"
+    r"|traceback \(most recent call last\):"
+    r"|(?:torch\.)?(?:cuda )?(?:outofmemoryerror: )?cuda (?:error: )?out of memory\b"
+    r"|data: (?:\{\"|\[done\]))"
 )
 """How a text begins that a library or a gateway wrote."""
 SENTENCE: Final = re.compile(
@@ -54,12 +57,19 @@ SENTENCE: Final = re.compile(
     r"|you(?:'ve| have)? (?:exceeded|reached) your (?:current |daily |monthly )?(?:quota|limit|usage)"
     r"|rate limit (?:reached|exceeded)|too many requests|internal server error|bad gateway|service unavailable"
     r"|gateway time-?out|request timed out|(?:connection|read) timed? ?out|\[object object\]"
-    r"|failed to (?:generate|get|fetch) (?:a |the )?(?:response|completion|reply))"
+    r"|failed to (?:generate|get|fetch) (?:a |the )?(?:response|completion|reply)"
+    r"|(?:the |this )?model (?:[\w./-]+ )?(?:is )?(?:currently |still )?(?:loading|starting|warming up)"
+    r"|(?:insufficient|not enough|out of) (?:credits?|quota|balance|funds)"
+    r"|(?:your|the) api[ -]?key (?:provided )?(?:is|was) (?:invalid|incorrect|missing|expired|not valid)"
+    r"|(?:invalid|incorrect|missing|expired) api[ -]?key(?: provided)?)"
     r"(?:[^\w\n]*|[^\n]{0,160}\b(?:try(?:ing)? again|later|again soon|(?:your|this|the) request|contact|support|retry"
-    r"|refresh|regenerate|billing|heavy load|high (?:load|demand|traffic)|(?:tokens|requests) per)\b[^\n]{0,160})"
+    r"|refresh|regenerate|billing|heavy load|high (?:load|demand|traffic)|(?:tokens|requests) per|please wait|top up"
+    r"|your (?:account|plan|key))\b[^\n]{0,160})"
 )
 """The whole of a text that servers put in the place of a reply."""
-PATTERNS: Final = tuple(pattern.pattern for pattern in (ASKED_FOR, PAGE, TITLE, EXCEPTION, SENTENCE))
+CODE: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)+")
+"""The name of an error, such as `rate_limited`; a refusal is a sentence."""
+PATTERNS: Final = tuple(pattern.pattern for pattern in (ASKED_FOR, PAGE, TITLE, EXCEPTION, SENTENCE, CODE))
 """What decides; the identity of a judge covers it."""
 
 
@@ -96,5 +106,7 @@ def error_body(text: str) -> Mapping[str, Any] | None:
     if isinstance(error, Mapping):
         named = any(isinstance(error.get(name), str) and error[name] for name in ("code", "type", "status"))
         return body if "message" in error and (named or numbered) else None
+    if isinstance(error, str) and CODE.fullmatch(error):
+        return body
     has_text = any(isinstance(body.get(name), str) for name in ("message", "detail", "error", "msg"))
     return body if numbered and has_text else None
