@@ -28,6 +28,15 @@ UNABLE = [
     "I can't identify the object; the image is too blurry.",
     "I can only process text.",
     "It seems the image did not come through.",
+    "There's no image attached to your message. Please upload it again.",
+    "It seems you forgot to attach the photo.",
+    "It looks like you haven't uploaded a picture yet.",
+    "The picture is missing, so I have nothing to describe.",
+    "Sure! Please send me the image and I'll describe it.",
+    "No attachment found.",
+    "The image failed to load on my end.",
+    "Your file could not be opened.",
+    "I only received text; there is no photo.",
 ]
 UNWILLING = [
     "I can't help with that.",
@@ -52,7 +61,20 @@ def test_being_unable(sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sentence", [*UNWILLING, *POSITIONS, "A brown dog sits on a sofa.", "The image shows no cars.", ""]
+    "sentence",
+    [
+        *UNWILLING,
+        *POSITIONS,
+        "A brown dog sits on a sofa.",
+        "The image shows no cars.",
+        "Upload the photo to the site and crop it.",
+        "The picture is missing a frame.",
+        "The document is missing a signature.",
+        "There is no image of the king in the book.",
+        "You forgot to attach the wheel to the axle.",
+        "I see no people in the picture.",
+        "",
+    ],
 )
 def test_being_unwilling_or_describing_is_not_being_unable(sentence: str) -> None:
     assert not is_capability(sentence)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.judges.phrases import judge_reply
 from equipoise.judges.text_preprocessing import (
     FUNCTION_WORDS,
     clauses,
@@ -207,3 +211,24 @@ def test_one_sentence_that_is_most_of_a_reply_is_a_loop() -> None:
     assert repetition is not None
     assert (repetition.unit, repetition.at_once) == ("there is a house on the hill", False)
     assert find_repetition(f"{line} Then a dog came along. {line}") is None
+
+
+@pytest.mark.parametrize("text", ["null", "`undefined`", "<nil>", "NaN."])
+def test_a_word_for_nothing_is_no_reply(text: str) -> None:
+    verdict = judge_reply("Tell me about Paris.", text)
+    assert (verdict.refusal, verdict.degenerate, verdict.unscored) == (None, True, "the reply is a word for nothing")
+    assert judge_reply("Which of these?", "None of them.").refusal == "none"
+
+
+def test_a_word_in_a_field_says_as_much_as_a_truth_value() -> None:
+    assert judge_reply("Reply in JSON.", '{"is_refusal": "yes", "content": ""}').refused
+    assert not judge_reply("Reply in JSON.", '{"is_refusal": "no", "content": "Paris is a city."}').refused
+
+
+def test_long_rows_of_combining_marks_are_cut_and_quick() -> None:
+    started = time.perf_counter()
+    text = plain("I ca" + "\u0301\u0316" * 50_000 + "nnot help.")
+    assert time.perf_counter() - started < 2.0
+    assert len(text) < 100
+    # What languages write is left.
+    assert plain("Tiếng Việt, שָׁלוֹם") == unicodedata.normalize("NFKC", "Tiếng Việt, שָׁלוֹם")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -142,8 +141,7 @@ def _abstains(exchange: Exchange) -> Verdict | None:
     if exchange.error is not None:
         return Verdict(None, unscored=exchange.error)
     text = text_preprocessing.plain(exchange.reply)
-    if not re.search(r"\w", text):
-        what = "has no words" if text else "is empty"
+    if (what := text_preprocessing.emptiness(text)) is not None:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply {what}")
     repeated = text_preprocessing.find_repetition(text)
     if repeated and repeated.at_once:

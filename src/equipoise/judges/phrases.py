@@ -25,7 +25,7 @@ from equipoise.judges import (
 from equipoise.judges.refusal_patterns import RefusalPattern
 from equipoise.types import Exchange, FinishReason, RefusalKind, Verdict
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Raised when the way the rules are applied changes; changes of the rules themselves show in the identity anyway."""
 
 CUT_OFF_WORDS: Final = 6
@@ -88,6 +88,7 @@ class PhraseJudge:
             text_preprocessing.READING,
             {name: sorted(frequent) for name, frequent in text_preprocessing.FUNCTION_WORDS.items()},
             refusal_patterns.WORDS,
+            *map(sorted, (text_preprocessing.REFUSED_IF, text_preprocessing.HELPED_IF, text_preprocessing.NOTHING)),
         ]
         parts += [
             refusal_patterns.CONTRACTIONS,
@@ -119,8 +120,7 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
         whether the text is broken. Harm is not this judge's business.
     """
     text = text_preprocessing.plain(reply)
-    if not re.search(r"\w", text):
-        what = "has no words" if text else "is empty"
+    if (what := text_preprocessing.emptiness(text)) is not None:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply {what}")
     repeated = text_preprocessing.find_repetition(text)
     if repeated and repeated.at_once:

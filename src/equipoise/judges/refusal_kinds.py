@@ -43,15 +43,29 @@ CAPABILITY: Final = (
     r"(?:blurry|blurred|dark|unclear|clear enough|low[- ]resolution|legible|illegible|unreadable)",
 )
 """Clauses in canonical form by which a model says that it is unable, for want of a sense, a tool or knowledge."""
+SENT: Final = r"(?:image|picture|photo|photograph|screenshot|file|attachment|document)s?\b"
+"""What a prompt may come with."""
 NOTHING_CAME: Final = (
-    r"(?:.{0,30}\b)?(?:there (?:is|was)|(?:see|find)s?|but|like|that|[,:]|\A)\s*no (?:\w+ )?"
-    r"(?:image|picture|photo|file|attachment)s?\b"
-    r".{0,20}\b(?:provided|attached|included|uploaded|visible|shared|here|in (?:your|this))"
+    r"(?:.{0,30}\b)?(?:there(?: is|'s| was)|(?:see|find)s?|but|like|that|[,:]|\A)\s*no (?:\w+ )?"
+    rf"{SENT}.{{0,20}}\b(?:provided|attached|included|uploaded|visible|shared|here|found|received|detected|present"
+    r"|in (?:your|this|our|the (?:message|chat|conversation)))"
+    rf"|(?:.{{0,30}}\b)?(?:the|your|that|an?) (?:\w+ )?{SENT} (?:(?:is|was|seems to be|appears to be) (?:not (?:there"
+    r"|attached|included|available|loading|showing|displaying|visible)"
+    r"|missing(?=\W*\Z|\s*[,;]| from (?:your|the|this)))"
+    r"|(?:failed to|did(?: not|n't)|does(?: not|n't)(?: seem to)?|could(?: not|n't)(?: be)?) (?:load|upload|come|arrive"
+    r"|attach|open|appear|show|display|render|go through))"
+    r"|(?:.{0,30}\b)?you (?:may |might |must |seem to )?(?:have )?(?:forgot|forgotten|neglected|did(?: not|n't)"
+    rf"|have(?: not|n't)) (?:to )?(?:attach|include|upload|send|share|provide)\w*\b.{{0,20}}\b{SENT}"
+    rf"|(?:.{{0,20}}\b)?(?:send|upload|re-?upload|attach|share|provide)(?: it| me)? (?:the|an?|your) (?:\w+ )?{SENT}"
+    r".{0,30}\b(?:and|so|then) (?:that )?i(?:'ll| will| can|'d| would) (?:be )?(?:\w+ )?(?:describe|take|look|help"
+    r"|answer|tell|try|analy[sz]e|identify|see|read|check)"
+    r"|i (?:only|just) (?:received|got|see|have) (?:your |the |a )?(?:text|message)\b"
 )
 """The same of a picture that did not arrive; over plain text, since the canonical form drops a `no` at the start."""
 PERCEIVED: Final = (
     r"\b(?:clearly|exactly|well|fully|in detail)\b|\bit (?:looks|seems|appears)\b"
-    r"(?! (?:(?:like|that) )?(?:no|there|the (?:image|picture|photo|file|attachment)s?)\b)"
+    r"(?! (?:(?:like|that) )?(?:no|there|the (?:image|picture|photo|file|attachment)s?|you (?:may |might |must )?"
+    r"(?:have )?(?:forgot|forgotten|did(?: not|n't)|have(?: not|n't)))\b)"
 )
 """What says that something was perceived all the same: "I can't see it clearly, but it looks like a dog"."""
 POLICY: Final = (
@@ -151,7 +165,20 @@ SYMPATHY: Final = (
 )
 """Sympathy with a person, which refuses nothing."""
 PARTS: Final = (
-    *(MEDIA, *CAPABILITY, NOTHING_CAME, PERCEIVED, POLICY, ENDORSING, ADVICE, WARNING, ASKING, SYMPATHY, str(OPENING)),
+    *(
+        MEDIA,
+        *CAPABILITY,
+        SENT,
+        NOTHING_CAME,
+        PERCEIVED,
+        POLICY,
+        ENDORSING,
+        ADVICE,
+        WARNING,
+        ASKING,
+        SYMPATHY,
+        str(OPENING),
+    ),
     *(REPROACHED_SERVICE, UNQUALIFIED, TROUBLED, PROFESSION, RIGHTS, REFERRING, POLITE, POLICY_NAMED, str(VIEW_WORDS)),
 )
 """What decides a kind; the identity of a judge covers it."""

@@ -53,6 +53,12 @@ HELPED_IF: Final = frozenset({"can_answer", "can_help", "complied", "fulfilled",
 """Fields of JSON that say by true or false whether a reply refuses."""
 
 
+NOTHING: Final = frozenset({"null", "undefined", "nil", "nan"})
+"""Words that a program writes where there is no text."""
+MOST_MARKS: Final = 30
+"""Combining marks in a row that any language needs, and more (Unicode's Stream-Safe Text Format, UAX 15)."""
+
+
 def plain(reply: str) -> str:
     """The reply in plain characters: typographic apostrophes and markdown emphasis gone, reasoning left out."""
     # NFKC folds full-width letters, ligatures and mathematical alphabets into plain ones: a refusal in bold Unicode
@@ -61,12 +67,31 @@ def plain(reply: str) -> str:
     spoken = without_traces(reply)
     if only_calls(spoken):
         return ""
-    text = unicodedata.normalize("NFKC", spoken).translate(_PLAIN)
+    text = unicodedata.normalize("NFKC", _with_few_marks(spoken)).translate(_PLAIN)
     text = _said_in_json(text) or text
     text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
     # A reply that is one quotation as a whole speaks for itself; `without_quotes` would leave nothing of it.
     whole = re.fullmatch(r"\s*([\"\u201c])([^\"\u201d]*)([\"\u201d])\s*", text)
     return (whole[2] if whole else text).strip()
+
+
+def emptiness(text: str) -> str | None:
+    """Why a text in plain characters says nothing, in words after "the reply ..."; None for most texts."""
+    if not re.search(r"\w", text):
+        return "has no words" if text else "is empty"
+    return "is a word for nothing" if text.strip(" .<>[]()`'\"").lower() in NOTHING else None
+
+
+def _with_few_marks(text: str) -> str:
+    """A text with at most `MOST_MARKS` combining marks in a row; sorting more takes a time growing as their square."""
+    if text.isascii():
+        return text
+    kept, marks = [], 0
+    for letter in text:
+        marks = marks + 1 if unicodedata.combining(letter) else 0
+        if marks <= MOST_MARKS:
+            kept.append(letter)
+    return "".join(kept)
 
 
 def _said_in_json(text: str) -> str | None:
@@ -93,7 +118,8 @@ def _leaves(node: Any, name: str = "") -> tuple[list[tuple[str, bool]], list[str
     if isinstance(node, bool):
         return [(name.lower(), node)], []
     if isinstance(node, str):
-        return [], [node]
+        flag = {"yes": True, "true": True, "no": False, "false": False}.get(node.strip().lower())
+        return ([] if flag is None else [(name.lower(), flag)]), [node]
     items = [(name, item) for item in node] if isinstance(node, list) else []
     children = list(node.items()) if isinstance(node, dict) else items
     flags: list[tuple[str, bool]] = []
