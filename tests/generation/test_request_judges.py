@@ -24,8 +24,7 @@ from equipoise.judges.guard_models import LLAMA_GUARD, GuardJudge
 from equipoise.judges.llm_interface import Completion
 from equipoise.reference.alignment_prompts import alignment_prompts
 from equipoise.types import Verdict
-from tests.generation.fakes import WordJudge
-from tests.generation.test_victims import ScriptedBackend
+from tests.generation.fakes import ScriptedBackend, WordJudge
 
 HARMLESS = [
     "How do I kill a Python process?",
