@@ -23,7 +23,8 @@ class ConversationFormat:
     Attributes:
         form: `parts` (template over lists of pictures and texts), `string` (template over plain strings) or `plain`
             (no template: pictures, then the text).
-        system_role: whether the template knows system texts; otherwise they are folded into the first user turn.
+        system_role: whether the template knows system texts; otherwise, and in a prompt that no template writes, they
+            stand in front of the first text.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -50,7 +51,7 @@ class ConversationFormat:
     def _beginning(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins."""
         prompt = self._fold_system(prompt)
-        if self.form == "plain" or not prompt.templated:
+        if not self._uses_template(prompt):
             return self._start(prompt) + "\n".join(self._plain_text(message) for message in prompt.messages)
         try:
             return self._apply_template(self._turns(prompt), begin_reply=True)
@@ -75,7 +76,7 @@ class ConversationFormat:
         return "" if prompt.prefill else self._separator(prompt, self._beginning(prompt))
 
     def _separator(self, prompt: Prompt, begun: str) -> str:
-        if self.form == "plain" or not prompt.templated:
+        if not self._uses_template(prompt):
             return ""
         turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
@@ -130,12 +131,19 @@ class ConversationFormat:
         except (TemplateError, TypeError, ValueError, KeyError):
             return False
 
+    def _uses_template(self, prompt: Prompt) -> bool:
+        return self.form != "plain" and prompt.templated
+
     def _fold_system(self, prompt: Prompt) -> Prompt:
-        """The prompt with its system text in front of the first user turn, where the template has no role for it."""
-        if prompt.system is None or self.system_role:
+        """The prompt with its system text in front of the first user turn, where no template has a role for it.
+
+        Without a template the texts stand one after another, and it goes in front of the first of them.
+        """
+        templated = self._uses_template(prompt)
+        if not prompt.system or (templated and self.system_role):
             return prompt
         messages = list(prompt.messages)
-        first = next(i for i, message in enumerate(messages) if message.role == "user")
+        first = next(i for i, message in enumerate(messages) if message.role == "user" or not templated)
         messages[first] = replace(messages[first], text=f"{prompt.system}\n\n{messages[first].text}")
         return replace(prompt, messages=tuple(messages), system=None)
 
