@@ -12,6 +12,7 @@ from torch import Tensor
 from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError
 from equipoise.models import generation
 from equipoise.models.attention import CannotShareError
+from equipoise.models.attention_limits import shares_prefix
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import PROCESSOR_ERRORS, to_device
@@ -19,7 +20,7 @@ from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common
 from equipoise.models.families import ALONE
 from equipoise.models.model_location import first_line
 from equipoise.models.prefix import run_prefix, suffix_log_probs
-from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
+from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason
 from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.types import Exchange, Prompt
@@ -190,9 +191,7 @@ class TransformersModel(OpenModel):
     def _after_shared_prefix(self, rows: list[EncodedPrompt]) -> list[Tensor] | None:
         if self._text_sharing is None:
             self._text_sharing = self._check_text_sharing()
-        window = sliding_window(self.model)
-        too_long = window is not None and max(len(row.tokens) for row in rows) > window
-        if not self._text_sharing.shared or too_long or not common_prefix(rows):
+        if not self._text_sharing.shared or not common_prefix(rows) or not shares_prefix(self.model, rows):
             return None
         # Packed rows need logits at the tokens of their replies only, so that more of them fit than of a plain batch.
         size = self.micro_batch or max(LOGITS_AT_ONCE // max(row.reply_length for row in rows), 1)
