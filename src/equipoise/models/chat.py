@@ -35,9 +35,11 @@ class ConversationFormat:
         self._picture = _picture_text(processor)
         self.form: TemplateForm = "plain"
         self.system_role = False
+        self._writes_bos = False
         if self._template is not None:
             self.form = self._find_form()
             self.system_role = self._supports_system()
+            self._writes_bos = self._begins_with_bos()
 
     def render(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins, or goes on where it has begun.
@@ -63,9 +65,14 @@ class ConversationFormat:
             ) from error
 
     def _start(self, prompt: Prompt) -> str:
-        """The token that a text begins with, where the template would have written it."""
+        """The token that a text without template begins with, unless the processor writes it as with the template."""
         tokenizer = self._processor.tokenizer
         if prompt.templated or tokenizer.bos_token is None:
+            return ""
+        if self._writes_bos:
+            return str(tokenizer.bos_token)
+        # A processor of pictures writes it in front of texts that lack it, as those of such a template do.
+        if hasattr(self._processor, "image_processor"):
             return ""
         # Models that were trained with it write noise without it.
         begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
@@ -133,6 +140,12 @@ class ConversationFormat:
 
     def _uses_template(self, prompt: Prompt) -> bool:
         return self.form != "plain" and prompt.templated
+
+    def _begins_with_bos(self) -> bool:
+        """Whether the template writes the token that a text begins with."""
+        bos = getattr(self._processor.tokenizer, "bos_token", None)
+        turns = self._turns(Prompt((Message("user", _PROBE),)))
+        return bool(bos) and self._apply_template(turns, begin_reply=True).startswith(str(bos))
 
     def _fold_system(self, prompt: Prompt) -> Prompt:
         """The prompt with its system text in front of the first user turn, where no template has a role for it.

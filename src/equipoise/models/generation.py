@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import encode, to_device
+from equipoise.models.differentiable_processor import begins_with_bos, encode, to_device
 from equipoise.models.encoded_prompt import require_supported_pictures
 from equipoise.models.length_groups import STEP_ON_CPU, STEP_ON_GPU, length_groups
 from equipoise.types import Exchange, FinishReason, Prompt
@@ -86,7 +86,7 @@ def takes_likeliest(model: Any) -> bool:
 def length_batches(
     processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt], *, size: int, steps: int, device: torch.device
 ) -> list[list[int]]:
-    """Indices of prompts that are decoded together: as many pictures each, similar lengths.
+    """Indices of prompts that are decoded together: as many pictures each, the same beginning, similar lengths.
 
     Args:
         processor: whose tokenizer counts.
@@ -98,11 +98,16 @@ def length_batches(
     """
     cost = STEP_ON_CPU if device.type == "cpu" else STEP_ON_GPU
     batches = []
-    for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+    texts = [chat.render(prompt) for prompt in prompts]
+    # Special tokens are added to all texts of a batch or to none.
+    kinds = [
+        (len(prompt.pictures), begins_with_bos(processor, text)) for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    for kind in sorted(set(kinds)):
+        indices = [i for i, other in enumerate(kinds) if other == kind]
         # Without what stands for the pictures, which is about as long in every prompt of a batch.
-        texts = [chat.render(prompts[i]) for i in indices]
-        lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]]
+        alike = [texts[i] for i in indices]
+        lengths = [len(ids) for ids in processor.tokenizer(alike, verbose=False)["input_ids"]]
         for group in length_groups(lengths, steps, size=size, step_cost=cost):
             batches.append([indices[i] for i in group])
     return batches
