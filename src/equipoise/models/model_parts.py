@@ -22,12 +22,14 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
     AutoTokenizer,
+    GenerationConfig,
 )
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import check_base, merge_adapter
+from equipoise.models.decoding import CLEARED
 from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
@@ -146,6 +148,7 @@ def _weights(
     placed_here = not options
     if source.gguf is not None:
         options = weight_options(source)
+    options |= _decoding_options(name, source)
     try:
         # The progress bar of GGUF files has no switch, so the stream that it is drawn on is caught.
         with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
@@ -170,6 +173,29 @@ def _weights(
             "try downloading it again"
         )
     return model
+
+
+def _decoding_options(name: str, source: ModelLocation) -> dict[str, Any]:
+    """A generation config for `from_pretrained`, where it would refuse that of the model; else nothing."""
+    if source.gguf is not None:
+        return {}
+    revision = source.commit or "main"
+    try:
+        GenerationConfig.from_pretrained(source.where, revision=revision)
+    except OSError:
+        # None there: transformers makes one of the model's settings.
+        return {}
+    except UNREADABLE as refused:
+        # Several sequences without sampling, and what else is refused about a way of decoding that is not followed.
+        try:
+            own = GenerationConfig.from_pretrained(source.where, revision=revision, **CLEARED)
+        except UNREADABLE:
+            raise ModelError(
+                f"expected a generation_config.json that transformers takes in {name}, got an error "
+                f"({first_line(refused)}); try it without that setting"
+            ) from refused
+        return {"generation_config": own}
+    return {}
 
 
 def _config(name: str, source: ModelLocation) -> Any:

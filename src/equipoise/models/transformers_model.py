@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError
-from equipoise.models import generation
+from equipoise.models import decoding, generation
 from equipoise.models.attention import CannotShareError
 from equipoise.models.attention_limits import shares_prefix
 from equipoise.models.base import OpenModel, ReplyLogProbs
@@ -84,7 +84,7 @@ class TransformersModel(OpenModel):
         self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64
     ) -> list[tuple[Exchange, list[int]]]:
         """As `generate`, each exchange with the token ids of its reply."""
-        config = generation.greedy_config(self.model, self._stops, max_new_tokens)
+        config = decoding.greedy_config(self.model, self._stops, max_new_tokens)
         size = 1 if self._alone else self.micro_batch or GENERATION_BATCH
         model_name = f"{self.name}@{self.revision}"
         replies: dict[int, tuple[Exchange, list[int]]] = {}
@@ -124,7 +124,7 @@ class TransformersModel(OpenModel):
     @property
     def takes_likeliest(self) -> bool:
         """Whether `generate` always takes the likeliest token, so that log-probabilities tell what it writes."""
-        return generation.takes_likeliest(self.model)
+        return decoding.takes_likeliest(self.model)
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
