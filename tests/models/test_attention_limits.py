@@ -124,6 +124,13 @@ def test_longrope_above_its_limit(tmp_path: Path) -> None:
     shared = model.shared_log_prob(prompts, [REPLY] * 2).total
     alone = [model.log_prob(None, [prompt], [REPLY]).total.item() for prompt in prompts]
     assert shared.tolist() == pytest.approx(alone, abs=1e-3)
+    # A row of a batch keeps the frequencies of its own length, too.
+    mixed = [short[0], prompts[0]]
+    together = model.log_prob(None, mixed, [REPLY] * 2).total
+    expected = [model.log_prob(None, [prompt], [REPLY]).total.item() for prompt in mixed]
+    assert together.tolist() == pytest.approx(expected, abs=1e-3)
+    replies = [exchange.reply for exchange in model.generate(mixed, max_new_tokens=8)]
+    assert replies == [model.generate([prompt], max_new_tokens=8)[0].reply for prompt in mixed]
 
 
 def test_only_layers_without_positions_count_indices() -> None:

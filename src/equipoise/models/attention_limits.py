@@ -34,6 +34,12 @@ def shares_prefix(model: Any, rows: Sequence[EncodedPrompt], *, shifted: bool = 
     return common + sum(len(row.tokens) - common for row in rows) <= index_limit
 
 
+def batch_limit(model: Any) -> int | None:
+    """The length of a padded batch above which its rows may get other scores than alone; None for most models."""
+    limits = [limit for limit in (position_limit(model), token_index_limit(model)) if limit is not None]
+    return min(limits, default=None)
+
+
 def seeing_limit(model: Any) -> int | None:
     """How many tokens the shortest-sighted layer sees; None where all see everything."""
     limits = [limit for config in _layer_configs(model) for limit in _seeing_limits(config)]

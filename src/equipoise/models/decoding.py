@@ -100,6 +100,23 @@ def decode(model: Any, inputs: Mapping[str, Any], config: Any) -> Tensor:
     return output
 
 
+@torch.no_grad()
+def decode_logits(model: Any, inputs: Mapping[str, Any], config: Any) -> Tensor:
+    """The scores of the first token that `decode` would choose, before penalties.
+
+    Args:
+        model: a transformers model.
+        inputs: of prompts that are padded on the left.
+        config: a generation config.
+    """
+    config = copy.deepcopy(config)
+    config.update(return_dict_in_generate=True, output_logits=True)
+    with _only_config(model, config):
+        output = model.generate(**to_device(dict(inputs), model.device, model.dtype), generation_config=config)
+    logits: Tensor = output.logits[0]
+    return logits
+
+
 @contextmanager
 def _only_config(model: Any, config: Any) -> Iterator[None]:
     """The config alone counts: `generate` fills what is None in it with what the model's own config says."""

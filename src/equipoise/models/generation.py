@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from equipoise.models.attention_limits import batch_limit
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.decoding import cut_at_stop, decode, stop_texts, without_padding
 from equipoise.models.differentiable_processor import begins_with_bos, encode
@@ -35,6 +37,10 @@ def left_padding(processor: Any) -> Iterator[None]:
             part.padding_side = side
             if part.pad_token != token:
                 part.pad_token = token
+
+
+class PaddingError(RuntimeError):
+    """These prompts get other replies together than alone."""
 
 
 def length_batches(
@@ -75,11 +81,17 @@ def generate(
     config: Any,
     model_name: str,
 ) -> list[tuple[Exchange, list[int]]]:
-    """The exchange of each prompt of a batch, with as many pictures each, and the tokens of its reply."""
+    """The exchange of each prompt of a batch, with as many pictures each, and the tokens of its reply.
+
+    Raises:
+        PaddingError: the prompts differ in length and are so long that the shorter ones would get other replies.
+    """
     for prompt in prompts:
         require_supported_pictures(processor, chat, prompt)
     inputs = without_padding(prompt_inputs(processor, chat, prompts), config)
     prompt_length = inputs["input_ids"].shape[1]
+    if is_padded(inputs) and prompt_length + config.max_new_tokens > (batch_limit(model) or math.inf):
+        raise PaddingError("padding would change what the model reads")
     output = decode(model, inputs, config)
     # Some families return the prompt with the reply, others only the reply.
     starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
@@ -100,6 +112,11 @@ def generate(
         text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         replies.append((Exchange(prompt, text, finish, model_name), tokens.tolist()))
     return replies
+
+
+def is_padded(inputs: Mapping[str, Any]) -> bool:
+    """Whether rows of a batch differ in length."""
+    return not bool(inputs.get("attention_mask", torch.ones(1)).bool().all())
 
 
 def prompt_inputs(processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt]) -> dict[str, Any]:
