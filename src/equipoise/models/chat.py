@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
@@ -14,6 +14,17 @@ from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
 """A text that no template contains, put in to see where a template writes it."""
+TEMPLATE_ERRORS: Final = (
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What running a template may raise: it is a program."""
 TemplateForm = Literal["parts", "string", "plain"]
 
 
@@ -57,7 +68,7 @@ class ConversationFormat:
             return self._start(prompt) + "\n".join(self._plain_text(message) for message in prompt.messages)
         try:
             return self._apply_template(self._turns(prompt), begin_reply=True)
-        except TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             roles = ", ".join(turn["role"] for turn in self._turns(prompt)[:10])
             raise ModelError(
                 f"expected a conversation that the model's chat template takes, got the roles {roles} "
@@ -88,7 +99,7 @@ class ConversationFormat:
         turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
             with_reply = self._apply_template(turns, begin_reply=False)
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return ""
         # The template with the reply must begin like the template without it; what lies between is the separator.
         before, match, _ = with_reply.rpartition(_PROBE)
@@ -104,9 +115,9 @@ class ConversationFormat:
         turns = [self._turn(Message("user", "Q")), self._turn(Message("assistant", _PROBE))]
         try:
             rest = self._apply_template(turns, begin_reply=False).rpartition(_PROBE)[2].lstrip()
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return int(fallback)
-        written = (stop for stop in stops if rest.startswith(tokenizer.convert_ids_to_tokens(stop)))
+        written = (stop for stop in stops if (text := _token_text(tokenizer, stop)) and rest.startswith(text))
         return int(next(written, fallback))
 
     def _find_form(self) -> TemplateForm:
@@ -120,7 +131,7 @@ class ConversationFormat:
         for self.form in forms:
             try:
                 text = self._apply_template(self._turns(prompt), begin_reply=True)
-            except (TemplateError, TypeError, ValueError, KeyError) as error:
+            except TEMPLATE_ERRORS as error:
                 problem = f"an error ({first_line(error)})"
                 continue
             # A template over strings that is given a list may print it as Python does: [{'type': 'text', ...}].
@@ -135,7 +146,7 @@ class ConversationFormat:
         prompt = Prompt((Message("user", "Q"),), system=_PROBE)
         try:
             return _PROBE in self._apply_template(self._turns(prompt), begin_reply=True)
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return False
 
     def _uses_template(self, prompt: Prompt) -> bool:
@@ -181,6 +192,15 @@ class ConversationFormat:
                 turns, chat_template=self._template, add_generation_prompt=begin_reply, tokenize=False
             )
         )
+
+
+def _token_text(tokenizer: Any, token: int) -> str | None:
+    """What a token is called; None for one that the tokenizer does not have, though the model's settings name it."""
+    try:
+        text = tokenizer.convert_ids_to_tokens(token)
+    except (LookupError, OverflowError, TypeError, ValueError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def _picture_text(processor: Any) -> str:

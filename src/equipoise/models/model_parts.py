@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -33,20 +31,7 @@ from equipoise.models.decoding import CLEARED
 from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
-
-UNREADABLE: Final = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    ImportError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    SafetensorError,
-)
-"""What transformers and the readers of weight files raise for files that are damaged or of an unknown kind."""
+from equipoise.models.unreadable import UNREADABLE, reason_of
 
 
 @dataclass(frozen=True)
@@ -162,9 +147,7 @@ def _weights(
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
     except UNREADABLE as error:
-        raise ModelError(
-            f"expected loadable weights in {name}, got an error ({first_line(error)}); try another revision"
-        ) from error
+        raise ModelError(f"expected loadable weights in {name}, got {reason_of(error, Path(source.where))}") from error
     if loading["missing_keys"]:
         # transformers would leave random numbers in their place.
         missing = sorted(loading["missing_keys"])
