@@ -10,6 +10,7 @@ from typing import Any, Final
 from equipoise.errors import MissingExtraError, ModelError
 from equipoise.files import weights_hash, write_json
 from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, locate
+from equipoise.models.reference_base import INSTALL
 from equipoise.models.unreadable import UNREADABLE, reason_of
 
 ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
@@ -134,9 +135,10 @@ def check_base(folder: Path, location: ModelLocation) -> None:
         return
     name, expected = _base_settings(folder)
     if _base_hash(location) != expected:
+        again = f"{INSTALL} --force" if name == "reference/base" else "installing the base again"
         raise ModelError(
             f"expected the weights of {name} that {folder} was trained on, got others in {location.where}; "
-            "try installing the base again, or training again"
+            f"try {again}, or training again"
         )
 
 

@@ -31,6 +31,7 @@ from equipoise.models.decoding import CLEARED
 from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
+from equipoise.models.reference_base import INSTALL, base_folder
 from equipoise.models.unreadable import UNREADABLE, reason_of
 
 
@@ -181,6 +182,11 @@ def _decoding_options(name: str, source: ModelLocation) -> dict[str, Any]:
     return {}
 
 
+def _remedy(source: ModelLocation, usual: str) -> str:
+    """What to try where a file cannot be read: the installed base is written again by a command."""
+    return f"{INSTALL} --force" if Path(source.where) == base_folder() else usual
+
+
 def _config(name: str, source: ModelLocation) -> Any:
     try:
         return AutoConfig.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
@@ -192,7 +198,7 @@ def _config(name: str, source: ModelLocation) -> Any:
             ) from error
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
-            f"({first_line(error)}); try a newer transformers or another model"
+            f"({first_line(error)}); try {_remedy(source, 'a newer transformers or another model')}"
         ) from error
 
 
@@ -227,9 +233,9 @@ def _tokenizer(name: str, source: ModelLocation) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
     except UNREADABLE as error:
+        instead = _remedy(source, "tokenizer.save_pretrained into the model's folder")
         raise ModelError(
-            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); "
-            "try tokenizer.save_pretrained into the model's folder"
+            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); try {instead}"
         ) from error
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from equipoise.errors import ModelError
 from equipoise.models.adapter import merge_adapter
 from equipoise.models.model_location import ADAPTER
+from equipoise.models.reference_base import INSTALL
 from equipoise.models.unreadable import UNREADABLE
 
 WEIGHTS: Final = "model.safetensors"
@@ -91,7 +92,7 @@ def assemble(
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"expected the parts of a model over {base.name} in {folder}, got an error ({reason}); "
-            "try installing Equipoise and the reference base again"
+            f"try {INSTALL} --force, or installing Equipoise again"
         ) from error
     # Batches for generation are padded on the left; the base's end token is also its padding.
     tokenizer.padding_side = "left"
