@@ -16,6 +16,16 @@ LONGEST_NAME: Final = 255
 """Bytes of the longest file name that usual file systems take."""
 
 
+def path_exists(path: Path) -> bool:
+    """Whether something is there; not so for a name that is too long for the file system, where `Path` raises."""
+    return os.path.exists(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; as `path_exists`."""
+    return os.path.isdir(path)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, and its folder, so that a kill at any moment leaves the old file or the new one.
 

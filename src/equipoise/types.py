@@ -57,7 +57,7 @@ class Prompt:
     messages: tuple[Message, ...]
     """The conversation so far; the last message is the user's."""
     system: str | None = None
-    """System text; models without a system role get it folded into the first user turn."""
+    """System text; it is folded into the first user turn for models without a system role and without a template."""
     prefill: str = ""
     """What the reply has begun with: the model continues it, and its reply is what follows."""
     templated: bool = True

@@ -13,7 +13,7 @@ from equipoise.attacks.success_checks import RefusalRateCheck
 from equipoise.attacks.wordings import RefusalWording
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
-from equipoise.models.generation import takes_likeliest
+from equipoise.models.decoding import takes_likeliest
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.testbed.scores import sample_cases

@@ -13,6 +13,7 @@ from equipoise.cli import doctor as module
 from equipoise.cli.doctor import Requirement, examine, read_requirements
 from equipoise.cli.main import app
 from equipoise.models.families import ModelFamily
+from tests.reference.tiny_base import write_placeholder_base
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +28,18 @@ def test_without_the_base_it_names_the_command() -> None:
 
 
 def test_with_the_base_it_names_the_folder(cache: Path) -> None:
-    cache.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (cache / name).write_text("{}")
+    write_placeholder_base(cache)
     part = examine().reference_base
     assert part.works
     assert str(cache) in part.title
+
+
+def test_a_damaged_base_does_not_work_and_the_advice_replaces_it(cache: Path) -> None:
+    weights = write_placeholder_base(cache) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2])
+    part = examine().reference_base
+    assert not part.works
+    assert part.advice.endswith(": equipoise reference install --force")
 
 
 def test_the_json_document_holds_every_part() -> None:

@@ -65,6 +65,10 @@ def test_families_share_a_folder_and_dashes_may_be_underscores(tmp_path):
         ("xstest", "got no folder; try xstest=FOLDER"),
         ("xstest=/does/not/exist", "expected a folder at /does/not/exist"),
         ("generic", "expected a suite of"),
+        ("n" * 300, "expected a suite of"),
+        ("n" * 300 + ".csv", "File name too long"),
+        ("xstest=" + "n" * 300, "expected a folder at"),
+        ("generic=" + "n" * 300, "File name too long"),
     ],
 )
 def test_one_clear_error(spec, says):

@@ -99,3 +99,11 @@ def test_objects_of_any_values(name, tmp_path_factory, data):
     (folder / file).write_text(text, encoding="utf-8")
     (folder / "v2_annotations.json").write_text(json.dumps({"annotations": []}), encoding="utf-8")
     outcome(name, folder)
+
+
+@pytest.mark.parametrize("column", ["messages", "images", "reference"])
+def test_a_cell_that_is_nested_deeper_than_a_reader_goes(column, tmp_path):
+    row = {"expected": "answer", column: "[" * 20_000} | ({} if column == "messages" else {"prompt": "Why?"})
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UsageError, match=r"^expected [^\n]*, got [^\n]* line 1; try [^\n]*$"):
+        load_suite(str(tmp_path / "mine.jsonl"))

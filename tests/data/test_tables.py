@@ -299,3 +299,12 @@ def test_a_packed_table_has_a_largest_size(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 100))
     with pytest.raises(UsageError, match="at most 10 bytes"):
         read_rows(path)
+
+
+def test_times_that_python_cannot_hold_are_one_error(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    far = pyarrow.array([4 * 10**17], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"prompt": ["a"], "when": far}), tmp_path / "far.parquet")
+    with pytest.raises(UsageError, match=r"^expected times up to the year 9999, got .*; try to leave out that column$"):
+        read_rows(tmp_path / "far.parquet")

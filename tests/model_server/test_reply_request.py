@@ -43,6 +43,14 @@ def test_roles_texts_and_pictures_become_a_prompt() -> None:
     assert [one.size for one in read.prompt.pictures] == [(3, 2)]
 
 
+def test_base64_may_be_broken_into_lines() -> None:
+    head, _, letters = URL.partition(",")
+    lines = "\r\n".join(letters[i : i + 76] for i in range(0, len(letters), 76))
+    message = {"role": "user", "content": [picture({"url": f"{head},{lines}\n"})]}
+    (image,) = read_request(body(messages=[message]), 9).prompt.pictures
+    assert image.size == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("fields", "tokens"),
     [
@@ -60,6 +68,8 @@ def test_values_that_change_nothing_are_taken() -> None:
     read = read_request(
         body(n=1, tools=[], logprobs=False, response_format={"type": "text"}, temperature=0.7, seed=3, user="u"), 9
     )
+    penalties = {"presence_penalty": 0.0, "frequency_penalty": 0, "logit_bias": {}, "function_call": "auto"}
+    assert read_request(body(**penalties), 9).prompt == read.prompt
     assert not read.stream
     assert read.max_new_tokens == 9
 
@@ -72,6 +82,17 @@ def test_values_that_change_nothing_are_taken() -> None:
         {"logprobs": True},
         {"response_format": {"type": "json_object"}},
         {"tool_choice": "required"},
+        {"n": True},
+        {"n": 0},
+        {"n": False},
+        {"logprobs": 0},
+        {"top_logprobs": False},
+        {"logit_bias": {"5": 100}},
+        {"presence_penalty": 2},
+        {"frequency_penalty": -0.5},
+        {"function_call": {"name": "look"}},
+        {"functions": [{"name": "look"}]},
+        {"web_search_options": {}},
     ],
 )
 def test_what_one_reply_cannot_serve_is_refused_by_name(fields: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from equipoise.errors import ModelError
 from equipoise.models import model_location as sources
 from equipoise.models.model_location import ModelLocation, locate
 from equipoise.models.reference_base import BASE, VARIABLE
+from tests.reference.tiny_base import write_placeholder_base
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
 
@@ -92,13 +93,14 @@ def test_reference_names(tmp_path: Path, cache: Path) -> None:
     for name in ("reference/base", "reference/lm"):
         with pytest.raises(ModelError, match=r"try equipoise reference install$"):
             locate(name)
-    base = model(cache / BASE)
+    base = write_placeholder_base(cache / BASE)
     assert locate("reference/base") == ModelLocation(str(base))
     assert locate("reference/lm") == ModelLocation(str(base), adapters=(change,))
     assert locate("reference/mllm") == ModelLocation(str(whole))
     # An adapter is another model with another base, and the recorded revision says so.
     before = locate("reference/lm").revision(None)
-    (base / "model.safetensors").write_bytes(b"others")
+    content = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(content[:-1] + b"5")
     assert locate("reference/lm").revision(None) != before
     shutil.rmtree(whole)
     for name in ("reference/mllm", "reference/", "reference/other"):

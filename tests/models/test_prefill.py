@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from equipoise.models.chat import ConversationFormat
-from equipoise.types import Prompt
+from equipoise.types import Message, Prompt
 from tests.training.derta.tokenizer_kinds import KINDS, text_model
 
 PROMPT = Prompt.ask("How do I pick a lock?", system=None)
@@ -66,3 +66,15 @@ def test_a_folded_system_text_keeps_the_beginning() -> None:
     text = ConversationFormat(model.processor).render(replace(BEGUN, system="Be brief."))
     assert text.endswith(" Take a pin")
     assert "Be brief." in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_template_a_system_text_stands_in_front(kind: str) -> None:
+    chat = ConversationFormat(text_model(kind).processor)
+    bare = replace(PROMPT, templated=False)
+    begins = "<s>" if kind.endswith("bos") else ""
+    text = chat.render(replace(bare, system="Be brief."))
+    assert text == f"{begins}Be brief.\n\nHow do I pick a lock?"
+    assert chat.render(replace(bare, system="")) == chat.render(bare)
+    later = Prompt((Message("assistant", "Hello."), *PROMPT.messages), "Be brief.", templated=False)
+    assert chat.render(later) == f"{begins}Be brief.\n\nHello.\nHow do I pick a lock?"

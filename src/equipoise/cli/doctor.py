@@ -16,9 +16,8 @@ import typer
 from equipoise import __version__
 from equipoise.cli.console import print_json, print_table, size, table
 from equipoise.cli.options.arguments import Json
-from equipoise.errors import ModelError
 from equipoise.models.families import FAMILIES, ModelFamily
-from equipoise.models.reference_base import BASE, require_base
+from equipoise.models.reference_base import BASE, INSTALL, base_folder, damage_of
 
 DISTRIBUTION = "equipoise"
 """Our own distribution, whose installed metadata lists everything it depends on."""
@@ -280,10 +279,12 @@ def read_requirements(distribution: str = DISTRIBUTION) -> tuple[Requirement, ..
 
 
 def _reference_base() -> DoctorPart:
-    try:
-        folder = require_base()
-    except ModelError:
-        return DoctorPart("base", f"{BASE}, 270 MB", False, "equipoise reference install")
+    folder = base_folder()
+    damage = damage_of(folder)
+    if damage:
+        return DoctorPart("base", f"{BASE} in {folder}", False, f"damaged ({damage}): {INSTALL} --force")
+    if damage is not None:
+        return DoctorPart("base", f"{BASE}, 270 MB", False, INSTALL)
     return DoctorPart("base", f"{BASE} in {folder}", True, "")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.errors import ModelError
+from equipoise.files import is_folder
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 
@@ -189,14 +190,14 @@ def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     reason = "none of " + ", ".join(FILES)
-    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not is_folder(Path(name)) and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelError(
             f"expected weights of a CLIP tower in {name}, got no such folder; try chs20/fare2-clip or a folder"
         )
     cached = False
     for file in FILES:
         path = Path(name) / file
-        if not Path(name).is_dir():
+        if not is_folder(Path(name)):
             try:
                 path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
             except LocalEntryNotFoundError:

@@ -35,6 +35,7 @@ from equipoise.data.suites import (
 )
 from equipoise.data.tables import SUFFIXES, is_table
 from equipoise.errors import UsageError
+from equipoise.files import is_folder, path_exists
 from equipoise.types import Sample, sample_values
 
 
@@ -233,7 +234,7 @@ def load_suite(
         raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
     name, _, location = spec.partition("=")
     # A file of the user's own may have an equals sign in its name.
-    is_file = is_table(Path(spec)) and (not location or Path(spec).is_file())
+    is_file = is_table(Path(spec)) and (not location or (path_exists(Path(spec)) and not is_folder(Path(spec))))
     if is_file and name not in SUITES:
         bare = Path(spec).stem if Path(spec).suffix.lower() in PACKERS else spec
         return _suite(Path(bare).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
@@ -274,8 +275,8 @@ def _suite(
 
 def _packed_beside(path: Path, problems: Sequence[str]) -> list[str]:
     """A note where pictures are missing and an archive that may hold them lies beside the table."""
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir() or not any("is missing" in problem for problem in problems):
+    folder = path if is_folder(path) else path.parent
+    if not is_folder(folder) or not any("is missing" in problem for problem in problems):
         return []
     archives = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in (".zip", ".tar", ".tgz", ".7z"))
     return [f"{archives[0]} beside it may hold the pictures; try to unpack it"] if archives else []
@@ -321,9 +322,9 @@ def _download(dataset: str) -> Path:
 
 def _not_a_table(path: Path) -> str | None:
     """What is wrong with a path that is there; None where it names nothing."""
-    if path.is_dir():
+    if is_folder(path):
         return f"expected the name of a suite, got the folder {path}; try generic={path}, or NAME={path}"
-    if path.is_file():
+    if path_exists(path):
         kinds = ", ".join(SUFFIXES)
         fix = "to unpack it" if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z") else "to save it as CSV or JSONL"
         return f"expected a table ({kinds}, also with {', '.join(PACKERS)}), got {path}; try {fix}"

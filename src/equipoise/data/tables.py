@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 from equipoise.data.packed_files import PACKERS, read_unpacked
 from equipoise.errors import MissingExtraError, UsageError
+from equipoise.files import is_folder
 from equipoise.types import Sample
 
 SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -156,7 +157,7 @@ def find_table(folder: Path, *stems: str) -> Path:
     Raises:
         UsageError: no such folder, or no such table.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"expected a folder at {folder}, got none; try the folder with your copy of the suite")
     candidates = _below(folder, DEPTH)
     near = [path for path in candidates if len(path.relative_to(folder).parts) <= 2]
@@ -381,6 +382,10 @@ def _parquet(path: Path) -> list[TableRow]:
         raise MissingExtraError("reading parquet needs pyarrow: pip install 'equipoise[parquet]'") from None
     try:
         values = pyarrow.parquet.read_table(path).to_pylist()
+    except OverflowError as error:
+        raise UsageError(
+            f"expected times up to the year 9999, got '{error}' in {path}; try to leave out that column"
+        ) from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"expected a parquet file, got '{reason}' in {path}; try to copy it again") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from equipoise.errors import ModelError
-from equipoise.models.generation import greedy_config
+from equipoise.models.decoding import decode, greedy_config
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.types import ChatModel, Message, Prompt, Role
 
@@ -122,7 +122,7 @@ class SampledWriter:
             with torch.random.fork_rng(devices=[]), model.frozen():
                 # Two seeds share no numbers as long as fewer than 1009 texts are written at once.
                 torch.manual_seed(seed * 1009 + number)
-                output = model.model.generate(**inputs, generation_config=config)
+                output = decode(model.model, inputs, config)
             tokens = output[0, inputs["input_ids"].shape[1] :]
             texts.append(clean(model.processor.tokenizer.decode(tokens, skip_special_tokens=True)))
         return texts

@@ -26,6 +26,11 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "tools": (None, []),
     "functions": (None, []),
     "tool_choice": (None, "none", "auto"),
+    "function_call": (None, "none", "auto"),
+    "web_search_options": (None,),
+    "logit_bias": (None, {}),
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
     "n": (None, 1),
@@ -69,7 +74,7 @@ def read_request(body: Any, most_tokens: int) -> ReplyRequest:
     if not isinstance(body, dict):
         raise _invalid("expected a JSON object with messages", None)
     for name, harmless in UNSUPPORTED.items():
-        if body.get(name) not in harmless:
+        if not any(_equal(body.get(name), value) for value in harmless):
             raise RequestProblem(400, f"this server does not support {name}", "unsupported_parameter", param=name)
     stream = body.get("stream")
     if not isinstance(stream, bool | None):
@@ -82,6 +87,11 @@ def read_request(body: Any, most_tokens: int) -> ReplyRequest:
         stream=bool(stream),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def _equal(value: Any, expected: Any) -> bool:
+    """Whether two JSON values are the same: `true` is not 1, though Python's are equal."""
+    return isinstance(value, bool) == isinstance(expected, bool) and bool(value == expected)
 
 
 def cut_at_stop(reply: str, stop: Sequence[str]) -> str:
@@ -181,7 +191,8 @@ def _picture(value: Any, where: str) -> Any:
         # A server that fetches what strangers name is a way into the network that it stands in.
         raise _invalid(f"expected a picture as a data URL in {where}, as this server fetches no addresses", where)
     try:
-        return decode_picture(read_data_url(url, max_bytes=PICTURE_BYTES), "the picture", LIMITS)
+        # Encoders by the rules of e-mail break base64 into lines.
+        return decode_picture(read_data_url("".join(url.split()), max_bytes=PICTURE_BYTES), "the picture", LIMITS)
     except PictureError as error:
         raise RequestProblem(400, str(error), "invalid_image", param=where) from error
 

@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError
-
 from equipoise.errors import MissingExtraError, ModelError
 from equipoise.files import weights_hash, write_json
-from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, first_line, locate
+from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, locate
+from equipoise.models.reference_base import INSTALL
+from equipoise.models.unreadable import UNREADABLE, reason_of
 
 ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 """Names of an adapter's weights."""
@@ -61,10 +61,10 @@ def load_adapter(model: Any, folder: Path) -> Any:
             adapted = PeftModel(model, config)
             # Loaded by name: an adapter of another architecture fits in part or not at all, of which peft only warns.
             loaded = adapted.load_adapter(str(folder), "default", torch_device=str(model.device))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+    except UNREADABLE as error:
+        instead = "the model that it was trained on, or another copy of the adapter"
         raise ModelError(
-            f"expected an adapter for this model in {folder}, got an error ({first_line(error)}); "
-            "try the model that it was trained on, or another copy of the adapter"
+            f"expected an adapter for this model in {folder}, got {reason_of(error, folder, instead)}"
         ) from error
     strangers = [*loaded.missing_keys, *loaded.unexpected_keys]
     if strangers:
@@ -135,9 +135,10 @@ def check_base(folder: Path, location: ModelLocation) -> None:
         return
     name, expected = _base_settings(folder)
     if _base_hash(location) != expected:
+        again = f"{INSTALL} --force" if name == "reference/base" else "installing the base again"
         raise ModelError(
             f"expected the weights of {name} that {folder} was trained on, got others in {location.where}; "
-            "try installing the base again, or training again"
+            f"try {again}, or training again"
         )
 
 

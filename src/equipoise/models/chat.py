@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
@@ -14,6 +14,17 @@ from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
 """A text that no template contains, put in to see where a template writes it."""
+TEMPLATE_ERRORS: Final = (
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What running a template may raise: it is a program."""
 TemplateForm = Literal["parts", "string", "plain"]
 
 
@@ -23,7 +34,8 @@ class ConversationFormat:
     Attributes:
         form: `parts` (template over lists of pictures and texts), `string` (template over plain strings) or `plain`
             (no template: pictures, then the text).
-        system_role: whether the template knows system texts; otherwise they are folded into the first user turn.
+        system_role: whether the template knows system texts; otherwise, and in a prompt that no template writes, they
+            stand in front of the first text.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -34,9 +46,11 @@ class ConversationFormat:
         self._picture = _picture_text(processor)
         self.form: TemplateForm = "plain"
         self.system_role = False
+        self._writes_bos = False
         if self._template is not None:
             self.form = self._find_form()
             self.system_role = self._supports_system()
+            self._writes_bos = self._begins_with_bos()
 
     def render(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins, or goes on where it has begun.
@@ -50,11 +64,11 @@ class ConversationFormat:
     def _beginning(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins."""
         prompt = self._fold_system(prompt)
-        if self.form == "plain" or not prompt.templated:
+        if not self._uses_template(prompt):
             return self._start(prompt) + "\n".join(self._plain_text(message) for message in prompt.messages)
         try:
             return self._apply_template(self._turns(prompt), begin_reply=True)
-        except TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             roles = ", ".join(turn["role"] for turn in self._turns(prompt)[:10])
             raise ModelError(
                 f"expected a conversation that the model's chat template takes, got the roles {roles} "
@@ -62,9 +76,14 @@ class ConversationFormat:
             ) from error
 
     def _start(self, prompt: Prompt) -> str:
-        """The token that a text begins with, where the template would have written it."""
+        """The token that a text without template begins with, unless the processor writes it as with the template."""
         tokenizer = self._processor.tokenizer
         if prompt.templated or tokenizer.bos_token is None:
+            return ""
+        if self._writes_bos:
+            return str(tokenizer.bos_token)
+        # A processor of pictures writes it in front of texts that lack it, as those of such a template do.
+        if hasattr(self._processor, "image_processor"):
             return ""
         # Models that were trained with it write noise without it.
         begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
@@ -75,12 +94,12 @@ class ConversationFormat:
         return "" if prompt.prefill else self._separator(prompt, self._beginning(prompt))
 
     def _separator(self, prompt: Prompt, begun: str) -> str:
-        if self.form == "plain" or not prompt.templated:
+        if not self._uses_template(prompt):
             return ""
         turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
             with_reply = self._apply_template(turns, begin_reply=False)
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return ""
         # The template with the reply must begin like the template without it; what lies between is the separator.
         before, match, _ = with_reply.rpartition(_PROBE)
@@ -96,9 +115,9 @@ class ConversationFormat:
         turns = [self._turn(Message("user", "Q")), self._turn(Message("assistant", _PROBE))]
         try:
             rest = self._apply_template(turns, begin_reply=False).rpartition(_PROBE)[2].lstrip()
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return int(fallback)
-        written = (stop for stop in stops if rest.startswith(tokenizer.convert_ids_to_tokens(stop)))
+        written = (stop for stop in stops if (text := _token_text(tokenizer, stop)) and rest.startswith(text))
         return int(next(written, fallback))
 
     def _find_form(self) -> TemplateForm:
@@ -112,7 +131,7 @@ class ConversationFormat:
         for self.form in forms:
             try:
                 text = self._apply_template(self._turns(prompt), begin_reply=True)
-            except (TemplateError, TypeError, ValueError, KeyError) as error:
+            except TEMPLATE_ERRORS as error:
                 problem = f"an error ({first_line(error)})"
                 continue
             # A template over strings that is given a list may print it as Python does: [{'type': 'text', ...}].
@@ -127,15 +146,28 @@ class ConversationFormat:
         prompt = Prompt((Message("user", "Q"),), system=_PROBE)
         try:
             return _PROBE in self._apply_template(self._turns(prompt), begin_reply=True)
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except TEMPLATE_ERRORS:
             return False
 
+    def _uses_template(self, prompt: Prompt) -> bool:
+        return self.form != "plain" and prompt.templated
+
+    def _begins_with_bos(self) -> bool:
+        """Whether the template writes the token that a text begins with."""
+        bos = getattr(self._processor.tokenizer, "bos_token", None)
+        turns = self._turns(Prompt((Message("user", _PROBE),)))
+        return bool(bos) and self._apply_template(turns, begin_reply=True).startswith(str(bos))
+
     def _fold_system(self, prompt: Prompt) -> Prompt:
-        """The prompt with its system text in front of the first user turn, where the template has no role for it."""
-        if prompt.system is None or self.system_role:
+        """The prompt with its system text in front of the first user turn, where no template has a role for it.
+
+        Without a template the texts stand one after another, and it goes in front of the first of them.
+        """
+        templated = self._uses_template(prompt)
+        if not prompt.system or (templated and self.system_role):
             return prompt
         messages = list(prompt.messages)
-        first = next(i for i, message in enumerate(messages) if message.role == "user")
+        first = next(i for i, message in enumerate(messages) if message.role == "user" or not templated)
         messages[first] = replace(messages[first], text=f"{prompt.system}\n\n{messages[first].text}")
         return replace(prompt, messages=tuple(messages), system=None)
 
@@ -160,6 +192,15 @@ class ConversationFormat:
                 turns, chat_template=self._template, add_generation_prompt=begin_reply, tokenize=False
             )
         )
+
+
+def _token_text(tokenizer: Any, token: int) -> str | None:
+    """What a token is called; None for one that the tokenizer does not have, though the model's settings name it."""
+    try:
+        text = tokenizer.convert_ids_to_tokens(token)
+    except (LookupError, OverflowError, TypeError, ValueError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def _picture_text(processor: Any) -> str:

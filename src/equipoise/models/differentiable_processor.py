@@ -237,14 +237,31 @@ def to_device(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def encode(processor: Any, pictures: list[list[Any]] | None, texts: list[str], **options: Any) -> dict[str, Any]:
-    """The processor's outputs for texts with their pictures, without special tokens that are there already."""
-    bos = processor.tokenizer.bos_token
-    if bos is not None and texts[0].startswith(bos):
+    """The processor's outputs for texts with their pictures, without special tokens that are there already.
+
+    The choice is one for the whole batch. Where some texts begin with the token and others do not, it is written in
+    front of those, if the tokenizer would; see `begins_with_bos` for batches in which all texts are alike.
+    """
+    begun = [begins_with_bos(processor, text) for text in texts]
+    if any(begun):
         options["add_special_tokens"] = False
+    if any(begun) and not all(begun) and _adds_bos(processor.tokenizer):
+        bos = processor.tokenizer.bos_token
+        texts = [text if has else f"{bos}{text}" for text, has in zip(texts, begun, strict=True)]
     flat = hasattr(processor, "num_query_tokens") and pictures is not None
     images: Any = [picture for row in pictures or [] for picture in row] if flat else pictures
     with picture_errors(processor, pictures, texts):
         return dict(processor(images=images, text=texts, return_tensors="pt", **options))
+
+
+def begins_with_bos(processor: Any, text: str) -> bool:
+    """Whether a text begins with the token that its tokenizer begins texts with."""
+    bos = processor.tokenizer.bos_token
+    return bos is not None and text.startswith(bos)
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    return bool(tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id])
 
 
 def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:

@@ -12,12 +12,13 @@ from torch import Tensor
 from equipoise.errors import ModelError
 from equipoise.media.quantize import check_pixels
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
+from equipoise.models.attention_limits import shares_prefix
 from equipoise.models.base import ReplyLogProbs
 from equipoise.models.differentiable_processor import DifferentiableProcessor, float_tensors
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.families import PLAIN_PROMPTS
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
-from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
+from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason
 from equipoise.models.reply_log_probs import plain_log_probs
 from equipoise.models.transformers_model import TransformersModel, pad_log_probs
 from equipoise.types import Prompt
@@ -204,8 +205,7 @@ class HuggingFaceModel(TransformersModel):
         if not self._sharing.shared:
             return None
         # A layer with a window ignores the beginning of a longer text, where the shared attention would not.
-        window = sliding_window(self.model)
-        if window is not None and max(len(row.tokens) for row in group) > window:
+        if not shares_prefix(self.model, group, shifted=shifted):
             return None
         try:
             with self._checkpointing(None):

@@ -31,7 +31,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 
 import equipoise
 from equipoise.errors import ModelError
-from equipoise.files import folder_hash
+from equipoise.files import folder_hash, is_folder, path_exists
 from equipoise.models.reference_base import require_base
 
 TESTBED = Path(equipoise.__file__).parent / "testbed" / "weights"
@@ -90,7 +90,7 @@ def locate(name: str) -> ModelLocation:
     Raises:
         ModelError: nothing there, or no answer from the hub and no copy in its cache.
     """
-    if "+" in name and not Path(name).exists():
+    if "+" in name and not path_exists(Path(name)):
         # From the right, and again for what is left: adapters are merged in the order in which they are written.
         model, _, adapter = name.rpartition("+")
         source = locate(model)
@@ -106,11 +106,11 @@ def locate(name: str) -> ModelLocation:
         if is_assembled(folder):
             return ModelLocation(str(folder), base=require_base())
         return ModelLocation(str(folder))
-    if Path(name).is_dir():
+    if is_folder(Path(name)):
         return _folder(Path(name))
     if name.endswith(".gguf"):
         return _gguf(Path(name))
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).exists():
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or path_exists(Path(name)):
         raise ModelError(
             f"expected a model folder, got {name!r}, which is not one; "
             "try a folder written by save_pretrained, a .gguf file, or org/name for the Hugging Face hub"
@@ -123,7 +123,7 @@ def _shipped(weights: Path, name: str, *more: str) -> Path:
     """The folder of a model that comes with the package."""
     kind, _, rest = name.partition("/")
     folder = weights / rest
-    if not rest or not folder.is_dir():
+    if not rest or not is_folder(folder):
         available = sorted([*more, *(f"{kind}/{path.name}" for path in weights.glob("*") if path.is_dir())])
         instead = more[0] if more else f"`equipoise {kind} list`"
         raise ModelError(
@@ -146,7 +146,7 @@ def _folder(folder: Path) -> ModelLocation:
 
 
 def _adapter(folder: str, name: str) -> Path:
-    if not (Path(folder) / ADAPTER_SETTINGS).is_file():
+    if not path_exists(Path(folder) / ADAPTER_SETTINGS):
         raise ModelError(
             f"expected MODEL+ADAPTER, got {name!r} with no {ADAPTER_SETTINGS} in {folder!r}; "
             "try a folder written by save_pretrained of peft"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,29 +20,19 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
     AutoTokenizer,
+    GenerationConfig,
 )
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import check_base, merge_adapter
+from equipoise.models.decoding import CLEARED
 from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
-
-UNREADABLE: Final = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    ImportError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    SafetensorError,
-)
-"""What transformers and the readers of weight files raise for files that are damaged or of an unknown kind."""
+from equipoise.models.reference_base import INSTALL, base_folder
+from equipoise.models.unreadable import UNREADABLE, reason_of
 
 
 @dataclass(frozen=True)
@@ -146,6 +134,7 @@ def _weights(
     placed_here = not options
     if source.gguf is not None:
         options = weight_options(source)
+    options |= _decoding_options(name, source)
     try:
         # The progress bar of GGUF files has no switch, so the stream that it is drawn on is caught.
         with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
@@ -159,9 +148,7 @@ def _weights(
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
     except UNREADABLE as error:
-        raise ModelError(
-            f"expected loadable weights in {name}, got an error ({first_line(error)}); try another revision"
-        ) from error
+        raise ModelError(f"expected loadable weights in {name}, got {reason_of(error, Path(source.where))}") from error
     if loading["missing_keys"]:
         # transformers would leave random numbers in their place.
         missing = sorted(loading["missing_keys"])
@@ -170,6 +157,34 @@ def _weights(
             "try downloading it again"
         )
     return model
+
+
+def _decoding_options(name: str, source: ModelLocation) -> dict[str, Any]:
+    """A generation config for `from_pretrained`, where it would refuse that of the model; else nothing."""
+    if source.gguf is not None:
+        return {}
+    revision = source.commit or "main"
+    try:
+        GenerationConfig.from_pretrained(source.where, revision=revision)
+    except OSError:
+        # None there: transformers makes one of the model's settings.
+        return {}
+    except UNREADABLE as refused:
+        # Several sequences without sampling, and what else is refused about a way of decoding that is not followed.
+        try:
+            own = GenerationConfig.from_pretrained(source.where, revision=revision, **CLEARED)
+        except UNREADABLE:
+            raise ModelError(
+                f"expected a generation_config.json that transformers takes in {name}, got an error "
+                f"({first_line(refused)}); try it without that setting"
+            ) from refused
+        return {"generation_config": own}
+    return {}
+
+
+def _remedy(source: ModelLocation, usual: str) -> str:
+    """What to try where a file cannot be read: the installed base is written again by a command."""
+    return f"{INSTALL} --force" if Path(source.where) == base_folder() else usual
 
 
 def _config(name: str, source: ModelLocation) -> Any:
@@ -183,7 +198,7 @@ def _config(name: str, source: ModelLocation) -> Any:
             ) from error
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
-            f"({first_line(error)}); try a newer transformers or another model"
+            f"({first_line(error)}); try {_remedy(source, 'a newer transformers or another model')}"
         ) from error
 
 
@@ -218,9 +233,9 @@ def _tokenizer(name: str, source: ModelLocation) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
     except UNREADABLE as error:
+        instead = _remedy(source, "tokenizer.save_pretrained into the model's folder")
         raise ModelError(
-            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); "
-            "try tokenizer.save_pretrained into the model's folder"
+            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); try {instead}"
         ) from error
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from equipoise.errors import ModelError
 from equipoise.models.adapter import merge_adapter
 from equipoise.models.model_location import ADAPTER
+from equipoise.models.reference_base import INSTALL
+from equipoise.models.unreadable import UNREADABLE
 
 WEIGHTS: Final = "model.safetensors"
 OWN_PARTS: Final = ("model.vision_tower.", "model.multi_modal_projector.")
@@ -87,11 +88,11 @@ def assemble(
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         tokenizer = AutoTokenizer.from_pretrained(base)
         images = AutoImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"expected the parts of a model over {base.name} in {folder}, got an error ({reason}); "
-            "try installing Equipoise and the reference base again"
+            f"try {INSTALL} --force, or installing Equipoise again"
         ) from error
     # Batches for generation are padded on the left; the base's end token is also its padding.
     tokenizer.padding_side = "left"
@@ -144,7 +145,7 @@ def load_parts(peft_model: Any, folder: Path) -> None:
         model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
         adapter = load_file(folder / ADAPTER / "adapter_model.safetensors")
         left_over: Any = set_peft_model_state_dict(peft_model, adapter)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"expected the parts of a model of this size in {folder}, got an error ({reason}); "

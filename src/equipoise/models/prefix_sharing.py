@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
+from equipoise.models.attention_limits import SHARED_LAYERS
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
@@ -54,6 +55,8 @@ def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     if any(not kind.endswith("attention") or "linear" in kind for kind in types):
         return "some of its layers are no attention and keep a state instead of keys"
+    if others := sorted(set(types) - SHARED_LAYERS):
+        return f"some of its layers choose which tokens they see ({others[0]})"
     # The suffix is run without image inputs, so that a forward pass that requires them cannot be split.
     pixels = inspect.signature(model.forward).parameters.get("pixel_values")
     if pixels is not None and pixels.default is pixels.empty:
@@ -67,15 +70,6 @@ def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
     if marks is not None and not bool(marks[:, : row.prompt_length].any()):
         return "the prompt is read in both directions"
     return None
-
-
-def sliding_window(model: Any) -> int | None:
-    """How many tokens back the shortest-sighted layer sees; None where all see everything."""
-    config = model.config.get_text_config(decoder=True)
-    window = getattr(config, "sliding_window", None)
-    types = getattr(config, "layer_types", None)
-    slides = getattr(config, "use_sliding_window", True) if types is None else "sliding_attention" in types
-    return int(window) if window is not None and slides else None
 
 
 def self_check(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.models.attention_limits import position_limit
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.state import prompt_lengths, shifted_embeddings
 
@@ -48,6 +49,11 @@ def plain_log_probs(
         images: image inputs of one prompt.
         shift: `N x L x width`, added to the embeddings of the first L tokens after the picture.
     """
+    lengths = {len(row.tokens) for row in rows}
+    if len(lengths) > 1 and max(lengths) > (position_limit(model) or max(lengths)):
+        # The longest row would change the rotary frequencies of the others.
+        parts = [(row, None if shift is None else shift[i : i + 1]) for i, row in enumerate(rows)]
+        return [log_probs for row, part in parts for log_probs in batch_log_probs(model, [row], images, part)]
     return batch_log_probs(model, rows, repeat_images(images, len(rows)), shift)
 
 

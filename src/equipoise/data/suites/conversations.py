@@ -90,7 +90,7 @@ def _parsed(cell: Any, row: TableRow) -> list[Any]:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             _refuse(row, "messages as a JSON list", cell)
     if not isinstance(cell, list) or not cell:
         _refuse(row, "messages as a list", cell)

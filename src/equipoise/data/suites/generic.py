@@ -13,6 +13,7 @@ from equipoise.data.sample_pictures import EMBEDDED, attach
 from equipoise.data.suites.conversations import Conversation, read_conversation, read_text
 from equipoise.data.tables import TableRow, collect, find_table, read_parts, read_rows
 from equipoise.errors import UsageError
+from equipoise.files import is_folder
 from equipoise.types import Expected, Sample
 
 TEXT: Final = (
@@ -88,9 +89,10 @@ def load(path: Path, suite: str | None = None) -> list[Sample]:
         UsageError: a column that is missing, a column with pictures that nobody reads, an unknown label, an id twice,
             or a file that cannot be read.
     """
-    file = find_table(path, "samples", "prompts", "metadata") if path.is_dir() else path
+    folder = is_folder(path)
+    file = find_table(path, "samples", "prompts", "metadata") if folder else path
     # A file that the user names is that file alone; of a folder with the parts of a table it is all of them.
-    table = read_parts(file) if path.is_dir() else read_rows(file)
+    table = read_parts(file) if folder else read_rows(file)
     rows = [replace(row, values=_lower_case(row)) for row in table]
     _check_unread_pictures(rows)
     _check_other_media(rows, file.parent)
@@ -204,8 +206,9 @@ def _check_other_media(rows: Sequence[TableRow], folder: Path) -> None:
 
 
 def _is_picture(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return bool(value) and _is_picture(value[0])
+    # In a loop: lists may be nested deeper than functions.
+    while isinstance(value, list | tuple):
+        value = value[0] if value else None
     if isinstance(value, Mapping):
         return isinstance(value.get("bytes"), bytes) or any(map(_is_picture, map(value.get, ("path", "url", "src"))))
     text = value.strip() if isinstance(value, str) else ""
@@ -256,7 +259,7 @@ def _as_list(cell: Any, row: TableRow) -> list[Any]:
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError(
                 f'expected a JSON list, got {cell[:60]!r} in {row.where}; try ["a.png", "b.png"]'
             ) from None

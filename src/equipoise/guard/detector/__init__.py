@@ -16,6 +16,7 @@ from typing import Final
 
 from equipoise import reference
 from equipoise.errors import ModelError
+from equipoise.files import is_folder
 from equipoise.guard.decision import Detector
 from equipoise.testbed.reference import WEIGHTS
 
@@ -45,7 +46,7 @@ def load(name: str = "embedded", *, device: str | None = None, dtype: str | None
     if name in ("embedded", "embedded-fast"):
         return read(EMBEDDED, name=name, device=device, dtype=dtype, reduced=True, early_exit=name == "embedded-fast")
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ModelError(
             "expected embedded, embedded-fast, reference, testbed or a folder of `equipoise train detector`, got "
             f"{name!r}; "

@@ -18,6 +18,7 @@ from typing import Final
 
 from equipoise import reference
 from equipoise.errors import ModelError, UsageError
+from equipoise.files import is_folder
 from equipoise.guard.decision import Detoxifier
 from equipoise.testbed.reference import WEIGHTS
 from equipoise.types import ChatModel
@@ -55,7 +56,7 @@ def load(
 
     if name in ("reference", "testbed"):
         return read(REFERENCE if name == "reference" else TESTBED, name=name, device=device, dtype=dtype)
-    if not Path(name).is_dir():
+    if not is_folder(Path(name)):
         raise ModelError(
             f"expected a detoxifier, got {name!r}; try reference, or a folder of `equipoise train detoxifier`"
         )

@@ -1,0 +1,54 @@
+"""What readers of model files raise for files that are damaged or of an unknown kind, and why they do."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Final
+
+from safetensors import SafetensorError
+
+from equipoise.models.model_location import first_line
+
+UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    SafetensorError,
+    UnpicklingError,
+)
+"""What transformers, peft, torch and the readers of weight files raise."""
+WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
+_POINTER: Final = b"version https://git-lfs"
+
+
+def reason_of(error: BaseException, folder: Path, instead: str = "another revision") -> str:
+    """Why the weights in a folder cannot be read, with what to try.
+
+    Args:
+        error: what the reader raised.
+        folder: with the files; it need not exist.
+        instead: what to try for other reasons than a git-lfs pointer.
+    """
+    files = sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)) if folder.is_dir() else []
+    pointer = next((file.name for file in files if _begins_like_pointer(file)), None)
+    if pointer is not None:
+        return f"a pointer of git-lfs in place of {pointer}; try git lfs pull in the copy"
+    return f"an error ({first_line(error)}); try {instead}"
+
+
+def _begins_like_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
