@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -24,6 +24,8 @@ _REPLIED: Final = (200, 201, 203)
 """Statuses of a reply: some frameworks answer every POST with 201, and proxies that change something with 203."""
 AZURE: Final = (".azure.com", ".azure-api.net")
 """Hosts whose servers take a key by the name `api-key`."""
+_DECODINGS: Final = 4
+"""Times that a name may be percent-encoded."""
 PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
 """Headers of a client that the upstream sees."""
 
@@ -82,6 +84,11 @@ class Upstream:
         Raises:
             RequestProblem: no such model, no response, or one that is an error.
         """
+        unknown = RequestProblem(
+            404, f"expected the name of a model, got {name[:200]}", "model_not_found", param="model"
+        )
+        if not stays_below(name):
+            raise unknown
         request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=_encoded(headers))
         try:
             return parsed(await self._send(request, stream=False))
@@ -92,7 +99,7 @@ class Upstream:
         for model in models if isinstance(models, list) else []:
             if isinstance(model, dict) and model.get("id") == name:
                 return model
-        raise RequestProblem(404, f"expected the name of a model, got {name[:200]}", "model_not_found", param="model")
+        raise unknown
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
@@ -111,6 +118,26 @@ class Upstream:
         if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
+
+
+def stays_below(name: str) -> bool:
+    r"""Whether a name, as the end of a path, leads nowhere but below that path, on whichever server reads it.
+
+    Servers and proxies decode a path once more, read `\` as `/`, or cut a segment at `;`: with any of that no segment
+    may be `.`, `..` or empty.
+
+    Args:
+        name: the end of a path, decoded.
+    """
+    for _ in range(_DECODINGS):
+        segments = name.replace("\\", "/").split("/")
+        if not name.isprintable() or any(segment.partition(";")[0].strip() in ("", ".", "..") for segment in segments):
+            return False
+        decoded = unquote(name)
+        if decoded == name:
+            return True
+        name = decoded
+    return False
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
