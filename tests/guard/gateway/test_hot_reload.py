@@ -74,3 +74,17 @@ def test_a_policy_of_a_key_is_watched_wherever_it_lies(tmp_path: Path) -> None:
     changes = files.changed()
     assert isinstance(changes, ClientKeys)
     assert changes.policies["team"].rounds == 1
+
+
+def test_keys_that_an_editor_is_about_to_write_stay(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    line = f"[keys.team]\nsha256 = '{'0' * 64}'\n"
+    keys.write_text(line)
+    files = WatchedFiles(None, keys)
+    keys.write_text("")
+    assert isinstance(files.changed(), UsageError), "the former keys stay"
+    keys.write_text(f"{line}requests_per_minute = 9\n")
+    changes = files.changed()
+    assert isinstance(changes, ClientKeys)
+    assert changes.known is not None
+    assert changes.known["team"].requests_per_minute == 9

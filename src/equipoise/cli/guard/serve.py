@@ -150,7 +150,7 @@ class _GuardLoading:
 
 def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:
     guard = service.guard.pipeline
-    if not service.keys.known:
+    if not service.keys.are_needed:
         warn("no --keys: whoever reaches this address may ask")
     if service.record is None:
         warn("no --record: nothing is recorded")

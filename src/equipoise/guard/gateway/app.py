@@ -174,13 +174,13 @@ async def _guardrail(service: GatewayState, request: Request) -> Response:
 
 async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
-    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.are_needed)
     return as_json(listed(await service.upstream.models(headers)))
 
 
 async def _model(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
-    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.are_needed)
     return as_json(await service.upstream.model(request.path_params["name"], headers))
 
 

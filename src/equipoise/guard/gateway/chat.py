@@ -127,7 +127,7 @@ async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> htt
         RequestProblem: no response, or one that is an error.
     """
     service = call.service
-    headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
+    headers = service.upstream.headers(call.headers, pass_on=not service.keys.are_needed)
     if call.native is None:
         return await service.upstream.send(_as_bytes(body), headers, stream=stream)
     native = call.native

@@ -198,7 +198,7 @@ class GatewayState:
 
     def client_of(self, scope: Mapping[str, Any]) -> str:
         """The client of a request, for fair shares: the name of its key, or its address."""
-        if self.keys.known:
+        if self.keys.are_needed:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
             for value in (headers.get(name) for name in (b"authorization", b"api-key", b"x-api-key")):
                 if value and (name := self.keys.name(value)) is not None:
