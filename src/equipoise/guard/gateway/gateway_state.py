@@ -70,7 +70,8 @@ class GatewayState:
         if self.guard.pool is not None:
             self.metrics.watch_workers(self.guard.pool)
         self.tracing = Tracing.from_environment()
-        self._reading = BoundedExecutor("readings")
+        self.readings = BoundedExecutor("readings")
+        """Where the text in pictures is read."""
         self._background: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -138,7 +139,7 @@ class GatewayState:
         reader = self.reader
         if reader is None:
             raise PictureError("nobody here reads pictures")
-        return picture, await self._reading.run(lambda: reader(picture.image), limits.seconds)
+        return picture, await self.readings.run(lambda: reader(picture.image), limits.seconds)
 
     async def write(self, entry: RequestLog, receipts: Receipts) -> None:
         """Record a request before it is answered; closes all its receipts.
@@ -192,6 +193,8 @@ class GatewayState:
         for guard in (self.guard, self.picture_guard):
             if guard is not None and guard.executor.hangs > STUCK:
                 problems.append(f"a check has given no sign of life for {guard.executor.hangs:.0f} seconds")
+        if self.readings.hangs > STUCK:
+            problems.append(f"a picture has been read for {self.readings.hangs:.0f} seconds")
         if self.record is not None and self.record.hangs > STUCK:
             problems.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
         return problems
@@ -218,7 +221,7 @@ class GatewayState:
         for guard in (self.guard, self.picture_guard):
             if guard is not None:
                 guard.close()
-        self._reading.close()
+        self.readings.close()
         await self.links.close()
         self.tracing.close()
         await self.upstream.client.aclose()
