@@ -46,7 +46,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
     """
     if call.native is None:
         upstream = await as_whole(upstream)
-        document = parsed(upstream)
+        document = await asyncio.to_thread(parsed, upstream) if len(upstream.content) > LONG else parsed(upstream)
     else:
         document = await call.native.whole(upstream)
         reading = partial(_carried, call.native, document)

@@ -33,6 +33,8 @@ SERVER_TOOL: Final = "server_tool."
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
 _HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
+MOST_PARTS: Final = 10_000
+"""Parts of one request: each has a receipt in the record."""
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
 
@@ -95,6 +97,8 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
         parts += without_blobs(message_parts(f"messages/{at}", message, role))
+        if len(parts) > MOST_PARTS:
+            raise ValueError(f"expected at most {MOST_PARTS} parts in all messages")
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:

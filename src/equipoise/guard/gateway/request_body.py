@@ -13,6 +13,7 @@ from starlette.requests import Request
 from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import MOST, is_too_deep
+from equipoise.guard.gateway.json_nodes import MOST_NODES, has_too_many_nodes
 
 WorkResult = TypeVar("WorkResult")
 LARGEST: Final = 64_000_000
@@ -23,7 +24,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     """The JSON object in a request's body.
 
     Raises:
-        RequestProblem: the body is compressed, too long, nested too deep, or no JSON object.
+        RequestProblem: the body is compressed, too long, nested too deep, has too many values, or is no JSON object.
     """
     packing = request.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("", "identity"):
@@ -38,8 +39,22 @@ async def read_json(request: Request) -> dict[str, Any]:
             if size > LARGEST:
                 raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
             parts.append(part)
+    body = b"".join(parts)
+    return await asyncio.to_thread(_parsed, body) if size > LONG else _parsed(body)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        RequestProblem: it is none, nested too deep, or has too many values.
+    """
     try:
-        document = json.loads(b"".join(parts), parse_constant=reject_constant)
+        # As `json.loads` does it with bytes.
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        if has_too_many_nodes(text):
+            raise RequestProblem(413, f"expected JSON of at most {MOST_NODES} values", "request_too_large")
+        document = json.loads(text, parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(400, "expected JSON", "invalid_json") from error
     if not isinstance(document, dict):
