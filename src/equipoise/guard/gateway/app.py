@@ -154,7 +154,7 @@ def _metric_path(request: Request) -> str:
 
 async def _moderations(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(credential(request.headers))
-    body = await read_json(request)
+    body = await read_json(request, service.bodies)
 
     async def work() -> Response:
         return as_json(await moderate(service, client, body))
@@ -164,7 +164,7 @@ async def _moderations(service: GatewayState, request: Request) -> Response:
 
 async def _guardrail(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(credential(request.headers))
-    body = await read_json(request)
+    body = await read_json(request, service.bodies)
 
     async def work() -> Response:
         return as_json(await litellm.guardrail(service, client, body))

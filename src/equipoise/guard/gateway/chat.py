@@ -40,7 +40,7 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
         ClientDisconnect: the client left; that is recorded.
     """
     client = service.keys.client(credential(http_request.headers))
-    body = await read_json(http_request)
+    body = await read_json(http_request, service.bodies)
     refuse_server_tools(body, client.policy.requests.server_tools)
     return await while_connected(http_request, complete(service, client, dict(http_request.headers), body))
 

@@ -15,6 +15,7 @@ from equipoise.errors import OutputError, PictureError
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import BoundedExecutor
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.body_budget import BodyBudget
 from equipoise.guard.gateway.concurrency_limit import address
 from equipoise.guard.gateway.hot_reload import WatchedFiles, watch
 from equipoise.guard.gateway.keys import Client, ClientKeys
@@ -72,6 +73,8 @@ class GatewayState:
         self.tracing = Tracing.from_environment()
         self.readings = BoundedExecutor("readings")
         """Where the text in pictures is read."""
+        self.bodies = BodyBudget()
+        """The bytes of requests that are on their way."""
         self._background: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 

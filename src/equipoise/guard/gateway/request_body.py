@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from starlette.requests import Request
 
 from equipoise.guard.gateway.blobs import LONG
+from equipoise.guard.gateway.body_budget import BodyBudget, HeldBody
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import MOST, is_too_deep
 from equipoise.guard.gateway.json_nodes import MOST_NODES, has_too_many_nodes
@@ -18,13 +19,22 @@ from equipoise.guard.gateway.json_nodes import MOST_NODES, has_too_many_nodes
 WorkResult = TypeVar("WorkResult")
 LARGEST: Final = 64_000_000
 """Bytes of a request."""
+PATIENCE: Final = 30.0
+"""Seconds for a short body; a long one has more."""
+SLOWEST: Final = 20_000
+"""Bytes a second at which a long body must come."""
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, budget: BodyBudget) -> dict[str, Any]:
     """The JSON object in a request's body.
 
+    Args:
+        request: not read yet.
+        budget: of all bodies that are on their way.
+
     Raises:
-        RequestProblem: the body is compressed, too long, nested too deep, has too many values, or is no JSON object.
+        RequestProblem: the body is compressed, too long, too slow, nested too deep, has too many values, is no JSON
+            object, or there is no room for it.
     """
     packing = request.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("", "identity"):
@@ -32,15 +42,33 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise RequestProblem(
             415, f"expected a body without content-encoding, got {packing[:40]}", "unsupported_encoding"
         )
-    parts, size = [], 0
-    async with aclosing(request.stream()) as received:
-        async for part in received:
-            size += len(part)
-            if size > LARGEST:
-                raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
-            parts.append(part)
-    body = b"".join(parts)
-    return await asyncio.to_thread(_parsed, body) if size > LONG else _parsed(body)
+    with budget.body() as held:
+        body = await _received(request, held)
+        return await asyncio.to_thread(_parsed, body) if held.size > LONG else _parsed(body)
+
+
+async def _received(request: Request, held: HeldBody) -> bytes:
+    """A body's bytes.
+
+    Raises:
+        RequestProblem: they are too many, too slow, or there is no room for them.
+    """
+    parts = []
+    begin = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(PATIENCE) as limit, aclosing(request.stream()) as received:
+            async for part in received:
+                held.take(len(part))
+                if held.size > LARGEST:
+                    message = f"expected a request of at most {LARGEST} bytes"
+                    raise RequestProblem(413, message, "request_too_large", {"connection": "close"})
+                parts.append(part)
+                # Who sends nothing, or a byte now and then, would keep one of the places for requests for ever.
+                limit.reschedule(begin + PATIENCE + held.size / SLOWEST)
+    except TimeoutError as error:
+        message = f"expected the request's body within {PATIENCE:g} seconds, or {SLOWEST} bytes a second"
+        raise RequestProblem(408, message, "request_timeout", {"connection": "close"}) from error
+    return b"".join(parts)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
     async def handle(service: GatewayState, request: Request) -> Response:
         try:
             client = service.keys.client(credential(request.headers))
-            body = await read_json(request)
+            body = await read_json(request, service.bodies)
             # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
             # check, because it never sees one.
             bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
