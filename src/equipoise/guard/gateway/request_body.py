@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
@@ -82,7 +83,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         if has_too_many_nodes(text):
             raise RequestProblem(413, f"expected JSON of at most {MOST_NODES} values", "request_too_large")
-        document = json.loads(text, parse_constant=reject_constant)
+        document = json.loads(text, parse_constant=reject_constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(400, "expected JSON", "invalid_json") from error
     if not isinstance(document, dict):
@@ -103,6 +104,18 @@ async def worked_on(headers: Mapping[str, str], work: Callable[[], WorkResult]) 
     if length.isdecimal() and int(length) <= LONG:
         return work()
     return await asyncio.to_thread(work)
+
+
+def finite(digits: str) -> float:
+    """A number; 1e999 is JSON, and Python reads it as infinity, which no JSON can say.
+
+    Raises:
+        ValueError: it does not fit into 64 bits.
+    """
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"expected numbers that fit into 64 bits, got {digits[:40]}")
+    return number
 
 
 def reject_constant(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
+from equipoise.guard.gateway.reply_json import reply_json, strict_reply_json
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 LARGEST: Final = 64_000_000
@@ -202,8 +202,7 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        # Some servers write infinite log-probabilities, which JSON cannot say.
-        document = json.loads(response.content, object_pairs_hook=_once, parse_constant=lambda name: None)
+        document = strict_reply_json(response.content)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
@@ -223,20 +222,12 @@ def listed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        document = json.loads(response.content)
+        document = reply_json(response.content)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, list) and not is_too_deep(document):
         return {"object": "list", "data": document}
     return parsed(response)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are all different: of two equal ones a client may read the one that was not judged."""
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("a name twice in one object")
-    return document
 
 
 def _refused(response: httpx.Response) -> RequestProblem:
@@ -245,7 +236,7 @@ def _refused(response: httpx.Response) -> RequestProblem:
     if 300 <= status < 400 or status < 200:
         return RequestProblem(502, "the upstream answered with a redirect", "upstream_invalid")
     try:
-        reported = reported_error(json.loads(response.content))
+        reported = reported_error(reply_json(response.content))
     except (ValueError, RecursionError):
         is_text = response.headers.get("content-type", "").startswith("text/plain")
         reported = reported_error(response.text) if is_text else None
