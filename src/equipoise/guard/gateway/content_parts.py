@@ -18,6 +18,7 @@ from equipoise.guard.gateway.dialects import (
     CONTENT_KINDS,
     FREE,
     REASONING,
+    is_frame,
     is_prose,
     is_wordless,
 )
@@ -132,7 +133,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
-        if value is None or name == "logprobs" or is_wordless(name, value):
+        if value is None or is_wordless(name, value) or (name == "logprobs" and is_frame(name, value)):
             continue
         if isinstance(value, UnreadBytes):
             yield ContentPart(where, "opaque")
@@ -267,6 +268,11 @@ def _image(path: str, part: Any) -> Iterator[ContentPart]:
 def words_in(value: Any) -> str:
     """All words in a value, one per line."""
     return "\n".join(_words(value))
+
+
+def all_words_in(value: Any) -> str:
+    """The same where no name says that a field holds no text."""
+    return "\n".join(_words(value, free=True))
 
 
 def words_in_call(call: Any) -> str:
