@@ -75,6 +75,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
                 None if refused else decision.response,
                 decision.response if refused else None,
                 call.policy.answer.finish if refused else "stop",
+                choice.index,
                 refusal_in=call.policy.answer.refusal_in,
             )
     moderation = await call.moderation_field(request, [choice.text for choice in choices])
