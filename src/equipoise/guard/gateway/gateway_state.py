@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -65,6 +65,9 @@ class GatewayState:
     picture_guard: AsyncGuard | None = None
     """Checks the pictures themselves; None checks only the text in them."""
 
+    load_reader: Callable[[], PictureReader] | None = None
+    """Loads a reader once a changed policy needs one; None loads none."""
+
     def __post_init__(self) -> None:
         """Create metrics, tracing and executors."""
         self.metrics = GatewayMetrics()
@@ -82,8 +85,22 @@ class GatewayState:
         """Watch the files."""
         if self.files is not None:
             self._watching = asyncio.create_task(
-                watch(self.files, self._take, lambda result: self.metrics.reloads.labels(result).inc())
+                watch(
+                    self.files,
+                    self._take,
+                    lambda result: self.metrics.reloads.labels(result).inc(),
+                    prepare=self._prepare,
+                )
             )
+
+    def _prepare(self, keys: ClientKeys) -> None:
+        """Load the reader of pictures where new policies need the first one.
+
+        Raises:
+            EquipoiseError: there is none.
+        """
+        if self.reader is None and self.load_reader is not None and keys.read_pictures:
+            self.reader = self.load_reader()
 
     def _take(self, keys: ClientKeys) -> None:
         self.keys = keys.with_counts_of(self.keys)

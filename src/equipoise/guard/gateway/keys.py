@@ -69,6 +69,11 @@ class ClientKeys:
         """Whether only clients with a key are let in."""
         return self.known is not None
 
+    @property
+    def read_pictures(self) -> bool:
+        """Whether any policy has the text in pictures read."""
+        return any(policy.pictures.read_text for policy in (self.policy, *self.policies.values()))
+
     @classmethod
     def load(cls, file: Path | None, policy: Policy) -> ClientKeys:
         """Read the keys.
