@@ -108,3 +108,15 @@ async def test_a_file_whose_table_of_keys_is_empty_lets_nobody_in(tmp_path: Path
 async def test_without_a_file_everybody_is_let_in(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("hi"), keys=ClientKeys.load(None, Policy())) as served:
         assert (await served.chat()).status_code == 200
+
+
+async def test_each_prompt_of_several_counts_as_a_request(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=5)) as served:
+        served.client.headers["authorization"] = "Bearer secret"
+        statuses = []
+        for prompts in (["a"] * 3, ["a"] * 3, "a", "a", "a"):
+            body = {"model": "m", "prompt": prompts}
+            statuses.append((await served.client.post("/v1/completions", json=body)).status_code)
+        # The second counts as one request, and is refused for the other two.
+        assert statuses == [200, 429, 200, 429, 429]
+        assert len(served.fake.requests) == 4

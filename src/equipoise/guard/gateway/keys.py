@@ -102,7 +102,7 @@ class ClientKeys:
         name = self.name(authorization)
         if name is None:
             raise RequestProblem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
-        self._count(name, self.known[name])
+        self._count(name, self.known[name], 1)
         return Client(name, self.policies.get(name, self.policy))
 
     def name(self, authorization: str | None) -> str | None:
@@ -116,7 +116,17 @@ class ClientKeys:
         matching = [name for name, key in (self.known or {}).items() if secrets.compare_digest(key.sha256, digest)]
         return matching[0] if matching else None
 
-    def _count(self, name: str, key: ClientKey) -> None:
+    def count_more(self, client: Client, requests: int) -> None:
+        """Count further requests of a client: one request may stand for several.
+
+        Raises:
+            RequestProblem: they are too many.
+        """
+        key = (self.known or {}).get(client.name or "")
+        if key is not None and client.name is not None and requests > 0:
+            self._count(client.name, key, requests)
+
+    def _count(self, name: str, key: ClientKey, requests: int) -> None:
         if key.requests_per_minute is None:
             return
         from limits import RateLimitItemPerMinute
@@ -125,7 +135,7 @@ class ClientKeys:
 
         if self._limiter is None:
             self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name):
+        if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name, cost=requests):
             message = f"at most {key.requests_per_minute} requests a minute"
             raise RequestProblem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
 

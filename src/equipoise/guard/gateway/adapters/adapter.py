@@ -119,6 +119,7 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
             # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
             # check, because it never sees one.
             bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
+            service.keys.count_more(client, len(bodies) - 1)
             headers = dict(request.headers)
             plan = None
             if isinstance(adapter, ServerToolAdapter):
