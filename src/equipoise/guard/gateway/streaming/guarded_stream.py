@@ -373,7 +373,7 @@ def _alone(chunk: dict[str, Any], choice: dict[str, Any], index: int, *, is_last
         index: its number, which goes out whatever the upstream wrote in its place.
         is_last: whether it is the chunk's last choice: that one takes the token counts, which clients add up.
     """
-    is_numbered = "index" not in choice or choice_number(choice, -1) == index
+    is_numbered = choice.get("index") is None or choice_number(choice, -1) == index
     numbered = choice if is_numbered else {**choice, "index": index}
     if len(chunk["choices"]) == 1 and numbered is choice:
         return chunk
