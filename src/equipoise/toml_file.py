@@ -38,12 +38,17 @@ def read(model: type[Document], path: Path, what: str, hint: str) -> Document:
 def validated(model: type[Document], text: str, where: str, what: str, hint: str) -> Document:
     """A document from the text of a TOML file; arguments and errors as in `read`."""
     try:
-        return model.model_validate(tomllib.loads(text))
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
     except RecursionError as error:
         # tomllib recurses into nested arrays: some hundred brackets are more than any document has.
         raise UsageError(f"expected {what}, got {where}: nested too deeply; try {hint}") from error
+    except ValueError as error:
+        # Python reads no number of more than some thousand digits.
+        raise UsageError(f"expected {what}, got {where}: a number of too many digits; try {hint}") from error
+    try:
+        return model.model_validate(document)
     except ValidationError as error:
         errors = error.errors()
         own = [one for one in errors if not _follows(one, errors)]

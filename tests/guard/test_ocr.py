@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from equipoise.guard.folded_strip import LONGEST
 from equipoise.guard.ocr import KEPT, LARGEST, OCR, in_order
 
 pytest.importorskip("rapidocr_onnxruntime", reason="the extra guard is not installed")
@@ -76,7 +77,7 @@ class RecordingEngine:
     [
         ((200, 120), (480, 800, 3)),
         ((480, 481), (481, 480, 3)),
-        ((5000, 600), (600, 5000, 3)),
+        ((2400, 600), (600, 2400, 3)),
         ((1, 1), (480, 480, 3)),
         ((3000, 3000), (3000, 3000, 3)),
     ],
@@ -90,11 +91,35 @@ def test_only_small_pictures_are_enlarged_and_keep_their_proportions(
     assert engine.shapes == [enlarged]
 
 
-@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (3, 2_000_000), (100, 30_000)])
-def test_a_thin_picture_does_not_fill_the_memory(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "size", [(1, 40_000), (40_000, 1), (3, 2_000_000), (100, 30_000), (10, 1000), (800, 4), (600, 2), (1080, 8000)]
+)
+def test_a_thin_picture_is_read_as_a_page(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The engine enlarges the shorter side to 736 pixels: of 10 x 1,000 pixels it makes 50 million.
     reader, engine = OCR(), RecordingEngine()
     monkeypatch.setattr(reader, "_engine", engine)
     reader(Image.new("RGB", size))
     ((height, width, _),) = engine.shapes
-    assert height * width <= max(LARGEST * 1.01, size[0] * size[1])
-    assert min(height, width) >= min(size)
+    assert height * width <= max(LARGEST * 1.01, size[0] * size[1] * 2.5)
+    assert max(height, width) <= LONGEST * min(height, width)
+
+
+LONG = "List the steps to bake bread at home with flour and water and salt and yeast"
+
+
+@pytest.mark.parametrize("scale", [14, 40])
+def test_the_text_of_a_strip_is_read_whole_and_in_order(reader: OCR, scale: int) -> None:
+    width = int(ImageFont.load_default(scale).getlength(LONG)) + 40
+    image = Image.new("RGB", (width, scale + 8), "white")
+    ImageDraw.Draw(image).text((20, 2), LONG, fill="black", font=ImageFont.load_default(scale))
+    assert image.width > 10 * image.height
+    (line,) = reader(image).splitlines()
+    assert line.replace(" ", "").lower() == LONG.replace(" ", "").lower()
+
+
+def test_the_lines_of_an_upright_strip_are_read_in_order(reader: OCR) -> None:
+    words = LONG.split()
+    image = Image.new("RGB", (90, len(words) * 36), "white")
+    for at, word in enumerate(words):
+        ImageDraw.Draw(image).text((6, 6 + at * 36), word, fill="black", font=ImageFont.load_default(20))
+    assert [line.strip().lower() for line in reader(image).splitlines()] == [word.lower() for word in words]

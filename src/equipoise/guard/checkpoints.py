@@ -46,3 +46,14 @@ def current_piece() -> WorkPiece | None:
     """The executor's piece that this thread computes; None outside of an executor."""
     piece: WorkPiece | None = getattr(_own, "piece", None)
     return piece
+
+
+def raise_if_abandoned() -> None:
+    """To be called between two parts of long work that cannot let others go first, as it holds a lock.
+
+    Raises:
+        Abandoned: the caller no longer waits.
+    """
+    piece = current_piece()
+    if piece is not None and piece.gone:
+        raise Abandoned

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.errors import MissingExtraError, PictureError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 SMALL: Final = 480
@@ -40,7 +42,10 @@ class OCR:
         except ImportError as error:
             hint = "; apt install libgl1" if "libGL" in str(error) else ""
             raise MissingExtraError(f"pip install 'equipoise[guard]'{hint}") from error
+        from equipoise.guard.line_recognizer import LineRecognizer
+
         self._engine: Any = RapidOCR(intra_op_num_threads=threads, inter_op_num_threads=1)
+        self._engine.text_rec = LineRecognizer(self._engine.text_rec)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, str] = OrderedDict()
 
@@ -62,20 +67,59 @@ class OCR:
             return self._known[key]
 
     def _read(self, image: Image) -> str:
+        from equipoise.guard.folded_strip import folded, is_strip
+
+        if not is_strip(*image.size):
+            return "\n".join(in_order(self._boxes(image, min(image.size), LARGEST)))
+        strip = folded(_pixels(_shrunk(image)))
+        # Of a strip half as many pixels are enough: its letters are as high as the strip at most.
+        boxes = self._boxes(_as_image(strip.page), strip.step, LARGEST // 2)
+        return "\n".join(in_order([(strip.in_strip(box), text) for box, text in boxes]))
+
+    def _boxes(self, image: Image, smallest: int, largest: int) -> list[tuple[Any, str]]:
+        """The texts in a picture of ordinary proportions, with their corners in its pixels.
+
+        Args:
+            image: to read.
+            smallest: pixels of its shorter side, or of that of the pieces on it.
+            largest: pixels of the enlarged picture.
+        """
         import numpy as np
 
-        # The limit on the area is for thin pictures: at 1 x 40,000 pixels the shorter side alone would ask for
-        # 480 x 19,200,000, some 28 GB.
-        factor = min(SMALL / min(image.size), math.sqrt(LARGEST / (image.width * image.height)))
+        size = image.size
+        factor = min(SMALL / smallest, math.sqrt(largest / (image.width * image.height)))
         if factor > 1:
             image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
-        # The engine takes blue first, as OpenCV does.
-        pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
+        across, down = size[0] / image.width, size[1] / image.height
         try:
-            boxes, _ = self._engine(np.ascontiguousarray(pixels))
+            # The engine takes blue first, as OpenCV does.
+            boxes, _ = self._engine(np.ascontiguousarray(_pixels(image)[:, :, ::-1]))
         except Exception as error:
             raise PictureError(f"expected a picture that can be read, got {type(error).__name__}: {error}") from error
-        return "\n".join(in_order([(box, text) for box, text, *_ in boxes or []]))
+        return [([(x * across, y * down) for x, y in box], text) for box, text, *_ in boxes or []]
+
+
+def _shrunk(image: Image) -> Image:
+    """A strip of at most `LARGEST` pixels."""
+    factor = math.sqrt(LARGEST / (image.width * image.height))
+    if factor >= 1:
+        return image
+    short = max(1, round(min(image.size) * factor))
+    long = min(max(image.size), LARGEST // short)
+    return image.convert("RGB").resize((short, long) if image.height > image.width else (long, short))
+
+
+def _pixels(image: Image) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.asarray(image.convert("RGB"))
+
+
+def _as_image(pixels: NDArray[np.uint8]) -> Image:
+    import numpy as np
+    from PIL import Image as Pillow
+
+    return Pillow.fromarray(np.ascontiguousarray(pixels))
 
 
 def in_order(boxes: list[tuple[Any, str]]) -> list[str]:

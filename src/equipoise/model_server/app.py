@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from equipoise.errors import EquipoiseError, out_of_memory
+from equipoise.guard.gateway.body_budget import BodyBudget
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.request_body import read_json, worked_on
@@ -50,6 +51,8 @@ class ModelServer:
     """Tokens of a reply, at most."""
     created: int
     """Unix time of the start."""
+    bodies: BodyBudget = field(default_factory=BodyBudget)
+    """The bytes of requests that are on their way."""
 
     def submit(self, wanted: ReplyRequest) -> Future[Exchange]:
         """Give a request its place among those that wait.
@@ -125,7 +128,7 @@ def _route(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
 
 
 async def _chat(server: ModelServer, request: Request) -> Response:
-    document = await read_json(request)
+    document = await read_json(request, server.bodies)
 
     def read() -> ReplyRequest:
         return server.room.fitted(read_request(document, server.most_tokens))

@@ -58,6 +58,24 @@ async def test_one_more_is_told_to_come_back() -> None:
         assert (await client.get("/a")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/v1/messages", "/v1/messages"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/models/a/b", "/v1/models/{name}"),
+        ("/openai/deployments/d/chat/completions", "/openai/deployments/{name}/chat/completions"),
+        ("/of/nobody", "other"),
+    ],
+)
+async def test_an_overload_is_counted(tmp_path: Path, path: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConcurrencyLimit, "_full", lambda self, who: busy())
+    async with gateway(tmp_path, says("hi")) as served:
+        await served.client.post(path, json={})
+        metrics = (await served.client.get("/metrics")).text
+    assert f'equipoise_requests_total{{route="{label}",status="503"}} 1.0' in metrics
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/completions", "/v1/chat/completions"])
 async def test_an_overload_has_the_form_of_the_routes_api(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch

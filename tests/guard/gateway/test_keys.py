@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from equipoise.errors import UsageError
 from equipoise.guard.gateway.keys import ClientKey, ClientKeys
 from equipoise.guard.policy import Policy, Rail
 from tests.guard.gateway.upstreams import gateway, says
@@ -83,3 +84,39 @@ async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> N
         statuses = [(await served.chat()).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert int((await served.chat()).headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# [keys.team]\n", "\ufeff"])
+def test_a_file_without_keys_is_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"expected a file of keys, got .*keys: it is missing; try .*guard key NAME"):
+        ClientKeys.load(file, Policy())
+
+
+async def test_a_file_whose_table_of_keys_is_empty_lets_nobody_in(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text("[keys]\n")
+    async with gateway(tmp_path, says("hi"), keys=ClientKeys.load(file, Policy())) as served:
+        for headers in ({}, {"authorization": "Bearer anything"}):
+            served.client.headers.update(headers)
+            assert (await served.chat()).status_code == 401
+            assert (await served.client.get("/v1/models")).status_code == 401
+        assert not served.fake.heard
+
+
+async def test_without_a_file_everybody_is_let_in(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("hi"), keys=ClientKeys.load(None, Policy())) as served:
+        assert (await served.chat()).status_code == 200
+
+
+async def test_each_prompt_of_several_counts_as_a_request(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=5)) as served:
+        served.client.headers["authorization"] = "Bearer secret"
+        statuses = []
+        for prompts in (["a"] * 3, ["a"] * 3, "a", "a", "a"):
+            body = {"model": "m", "prompt": prompts}
+            statuses.append((await served.client.post("/v1/completions", json=body)).status_code)
+        # The second counts as one request, and is refused for the other two.
+        assert statuses == [200, 429, 200, 429, 429]
+        assert len(served.fake.requests) == 4

@@ -57,7 +57,7 @@ def served() -> Iterator[tuple[Any, AuditRecord]]:
     with tempfile.TemporaryDirectory() as folder, AuditRecord(str(Path(folder) / "record.db")) as record:
         upstream = Upstream(httpx.AsyncClient(transport=Fake(answer), base_url="http://upstream/v1"))
         worker = AsyncGuard(GuardPipeline(Words(), (), policy))
-        service = GatewayState(upstream, worker, ClientKeys({}, {}, policy), record, lambda image: "words")
+        service = GatewayState(upstream, worker, ClientKeys(None, {}, policy), record, lambda image: "words")
         yield lasting(create(service)), record
         worker.close()
 

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from equipoise.guard.async_guard import AsyncGuard
+from equipoise.guard.bounded_executor import FAILURES, CheckUnavailable
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.gateway import readiness
+from equipoise.guard.gateway import gateway_state, readiness
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
@@ -70,6 +71,21 @@ async def test_a_detector_that_hangs_is_a_red_light(tmp_path: Path, monkeypatch:
         detector.go.set()
         monkeypatch.setattr(readiness, "SECONDS", 60.0)
         assert await ready(served) == []
+
+
+async def test_a_reader_of_pictures_that_hangs_is_a_red_light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    async with gateway(tmp_path, says("hi"), reader=lambda image: "") as served:
+        readings = served.service.readings
+        for _ in range(FAILURES):
+            with pytest.raises(CheckUnavailable):
+                await readings.run(lambda: go.wait(20), 0.01)
+        assert await ready(served) == ["readings of pictures hang: the breaker is open"]
+        monkeypatch.setattr(gateway_state, "STUCK", 0.0)
+        response = await served.client.get("/health")
+        assert response.status_code == 503
+        assert response.json()["problems"][0].startswith("a picture has been read for")
+        go.set()
 
 
 async def test_a_full_queue_is_busy_and_not_broken(tmp_path: Path) -> None:

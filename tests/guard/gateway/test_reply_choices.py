@@ -63,7 +63,7 @@ def test_words_in_a_field_that_holds_a_name_elsewhere_are_judged(name: str, valu
 @pytest.mark.parametrize(
     "frame",
     [
-        {"finish_reason": {"type": "stop"}, "matched_stop": 2, "logprobs": {"content": [{"token": "so it is"}]}},
+        {"finish_reason": {"type": "stop"}, "matched_stop": 2, "logprobs": {"content": [{"token": " so"}]}},
         {"stop_reason": None, "token_ids": [1, 2], "finish_reason": "stop", "native_finish_reason": "STOP"},
     ],
 )

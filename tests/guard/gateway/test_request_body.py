@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import pydoc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from equipoise.guard.gateway.content_parts import parse_request
+from equipoise.guard.gateway.content_parts import MOST_PARTS, parse_request
+from equipoise.guard.gateway.json_nodes import has_too_many_nodes
 from tests.guard.gateway.upstreams import delta, gateway, message, pieces, says, whole
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +49,10 @@ def anyio_backend() -> str:
         (PLAIN.replace(b'"m"', b'"m", "temperature": 1e999'), {}, 400, "invalid_json"),
         (PLAIN.replace(b'"m"', b'"m", "seed": ' + b"9" * 5000), {}, 400, "invalid_json"),
         (PLAIN.replace(b"hi", b"\xe9"), {}, 400, "invalid_json"),
+        (PLAIN.replace(b'"m"', b'"m", "x": [' + b"[]," * 200_000 + b"0]"), {}, 413, "request_too_large"),
+        (PLAIN.replace(b'"m"', b'"m", "x": [' + b'"",' * 300_000 + b"0]"), {}, 413, "request_too_large"),
+        (PLAIN.replace(b'"hi"', b'"' + b"one, two [3] {4}; " * 40_000 + b'"'), {}, 200, None),
+        (PLAIN.decode().encode("utf-16"), {}, 200, None),
         (nested(150), {}, 200, None),
         (nested(900), {}, 400, "invalid_json"),
         (nested(100_000), {}, 400, "invalid_json"),
@@ -103,3 +110,49 @@ async def test_a_long_body_is_read_in_a_thread(tmp_path: Path, monkeypatch: pyte
     short, long = threads
     assert short is threading.current_thread()
     assert long is not short
+
+
+@pytest.mark.parametrize(
+    ("text", "is_more"),
+    [
+        ("[1, 2, 3]", False),
+        ("[1, 2, 3, 4]", True),
+        ('["a, b, c, d, e", "[[[[["]', False),
+        (r'["a \" , , , , \\", 1, 2]', False),
+        (r'["a \\", 1, 2, 3]', True),
+        ("[[], [], [], []]", True),
+        ('{"a": 1, "b": {"c": 2}}', False),
+        ('["", "", "", ""]', True),
+        ('"' * 30, True),
+    ],
+)
+def test_values_are_counted_outside_of_strings(text: str, is_more: bool) -> None:
+    assert has_too_many_nodes(text, 3) is is_more
+
+
+async def test_a_request_of_very_many_parts_is_refused(tmp_path: Path) -> None:
+    few = [{"role": "user", "content": "a"}] * 3
+    async with gateway(tmp_path, says("fine")) as served:
+        assert (await served.chat([{"type": "text", "text": "a"}] * (MOST_PARTS + 1))).status_code == 400
+        body = {"model": "m", "messages": few * (MOST_PARTS // 3 + 1)}
+        refused = await served.client.post("/v1/chat/completions", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+        assert f"at most {MOST_PARTS} parts" in refused.json()["error"]["message"]
+        assert not served.fake.requests
+
+
+async def test_long_bodies_are_parsed_and_written_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set()
+    for module, name in (("request_body", "_parsed"), ("chat", "_as_bytes"), ("chat_response", "parsed")):
+        where = f"equipoise.guard.gateway.{module}.{name}"
+        work = pydoc.locate(where)
+        assert callable(work)
+
+        def noting(*values: Any, name: str = name, work: Callable[..., Any] = work) -> Any:
+            threads.add((name, threading.current_thread() is threading.main_thread()))
+            return work(*values)
+
+        monkeypatch.setattr(where, noting)
+    async with gateway(tmp_path, says("words " * 20_000)) as served:
+        await served.chat("words " * 20_000)
+    assert threads == {("_parsed", False), ("_as_bytes", False), ("parsed", False)}

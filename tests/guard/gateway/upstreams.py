@@ -128,7 +128,7 @@ async def gateway(
     upstream = Upstream(httpx.AsyncClient(transport=fake, base_url="http://upstream/v1"))
     worker = AsyncGuard(GuardPipeline(detector or Words(), detoxifiers, policy), seconds=seconds)
     record = AuditRecord(str(folder / "record.db"))
-    service = GatewayState(upstream, worker, keys or ClientKeys({}, {}, policy), record, reader)
+    service = GatewayState(upstream, worker, keys or ClientKeys(None, {}, policy), record, reader)
     transport = httpx.ASGITransport(app=create(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield Gateway(client, service, fake, record)

@@ -185,3 +185,25 @@ def test_a_record_that_cannot_be_written_says_so_to_everybody_who_waits(tmp_path
             record.append(entry(1))
     with pytest.raises(OutputError, match="closed"):
         record.append(entry(2))
+
+
+@pytest.mark.parametrize(
+    "columns", ["number INTEGER, text TEXT", "id INTEGER", "number INTEGER, entry TEXT, hash_ TEXT"]
+)
+def test_a_database_with_another_table_of_this_name_is_no_record(tmp_path: Path, columns: str) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute(f"CREATE TABLE equipoise_record ({columns})")
+    connection.close()
+    with pytest.raises(OutputError, match=r"expected a record that can be written, got .*other\.db: no such column"):
+        AuditRecord(str(tmp_path / "other.db"))
+
+
+@pytest.mark.parametrize("value", [None, b"bytes", 7])
+def test_an_entry_that_is_no_text_is_not_what_was_written(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE equipoise_record (number INTEGER, entry, hash)")
+        connection.execute("INSERT INTO equipoise_record VALUES (1, ?, 'x')", (value,))
+    connection.close()
+    with AuditRecord(str(path)) as record:
+        assert record.verify().problem == "entry 1 is not what was written"

@@ -111,16 +111,16 @@ def serve(
     clients = files.read()
     checks = check.start(_GuardLoading(guard, device, detoxifier))
     detector_of_pictures = picture_detector(picture_guard, guard.guard_key_env, device)
-    reads = any(policy.pictures.read_text for policy in (checks.pipeline.policy, *clients.policies.values()))
     service = GatewayState(
         target,
         checks,
         clients,
         AuditRecord(record) if record is not None else None,
-        OCR() if reads else None,
+        OCR() if clients.read_pictures else None,
         keep_text,
         files=files,
         origins=tuple(allow_origin or ()),
+        load_reader=OCR,
         picture_guard=None
         if detector_of_pictures is None
         else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check.check_seconds),
@@ -150,7 +150,7 @@ class _GuardLoading:
 
 def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:
     guard = service.guard.pipeline
-    if not service.keys.known:
+    if not service.keys.are_needed:
         warn("no --keys: whoever reaches this address may ask")
     if service.record is None:
         warn("no --record: nothing is recorded")

@@ -45,6 +45,8 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "/v1/messages/count_tokens": MessageTokensAdapter(),
 }
 """Other APIs by their routes."""
+_ROUTES: Final = frozenset({*ADAPTERS, chat.ROUTE, "/v1/moderations", "/v1/models", litellm.ROUTE})
+"""Routes that are counted by their path."""
 
 
 def create(service: GatewayState) -> Starlette:
@@ -84,7 +86,12 @@ def create(service: GatewayState) -> Starlette:
         middleware=[
             Middleware(TidyPaths),
             *_cross_origin(service),
-            Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response),
+            Middleware(
+                ConcurrencyLimit,
+                who=service.client_of,
+                answer=_problem_response,
+                count=lambda path, status: service.metrics.requests.labels(_metric_path(path), status).inc(),
+            ),
         ],
     )
 
@@ -132,7 +139,7 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
             if span is not None:
                 span.end()
             raise
-        service.metrics.requests.labels(_metric_path(request), response.status_code).inc()
+        service.metrics.requests.labels(_metric_path(request.url.path), response.status_code).inc()
         service.tracing.answered(span, response.status_code, response.headers)
         if span is not None and isinstance(response, StreamingResponse):
             response.body_iterator = lasting(span, response.body_iterator)
@@ -143,18 +150,17 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
     return handle
 
 
-def _metric_path(request: Request) -> str:
-    """The route as a label; names of models are cut, so that clients cannot add labels at will."""
-    path = request.url.path
+def _metric_path(path: str) -> str:
+    """The route as a label; paths that clients choose are not in it, so that they cannot add labels at will."""
     for prefix, suffix in (("/v1/models/", ""), ("/openai/deployments/", "/chat/completions")):
-        if path.startswith(prefix):
+        if path.startswith(prefix) and path.endswith(suffix):
             return f"{prefix}{{name}}{suffix}"
-    return path
+    return path if path in _ROUTES else "other"
 
 
 async def _moderations(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(credential(request.headers))
-    body = await read_json(request)
+    body = await read_json(request, service.bodies)
 
     async def work() -> Response:
         return as_json(await moderate(service, client, body))
@@ -164,7 +170,7 @@ async def _moderations(service: GatewayState, request: Request) -> Response:
 
 async def _guardrail(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(credential(request.headers))
-    body = await read_json(request)
+    body = await read_json(request, service.bodies)
 
     async def work() -> Response:
         return as_json(await litellm.guardrail(service, client, body))
@@ -174,13 +180,13 @@ async def _guardrail(service: GatewayState, request: Request) -> Response:
 
 async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
-    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.are_needed)
     return as_json(listed(await service.upstream.models(headers)))
 
 
 async def _model(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
-    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.are_needed)
     return as_json(await service.upstream.model(request.path_params["name"], headers))
 
 

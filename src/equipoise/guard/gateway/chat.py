@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -22,7 +23,7 @@ from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
-from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.request_body import read_json, worked_on
 from equipoise.guard.guard_input import GuardInput
 
 _NEVER_OF_A_MODEL: Final = (401, 403, 404, 429)
@@ -39,7 +40,7 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
         ClientDisconnect: the client left; that is recorded.
     """
     client = service.keys.client(credential(http_request.headers))
-    body = await read_json(http_request)
+    body = await read_json(http_request, service.bodies)
     refuse_server_tools(body, client.policy.requests.server_tools)
     return await while_connected(http_request, complete(service, client, dict(http_request.headers), body))
 
@@ -127,9 +128,10 @@ async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> htt
         RequestProblem: no response, or one that is an error.
     """
     service = call.service
-    headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
+    headers = service.upstream.headers(call.headers, pass_on=not service.keys.are_needed)
     if call.native is None:
-        return await service.upstream.send(_as_bytes(body), headers, stream=stream)
+        content = await worked_on(call.headers, partial(_as_bytes, body))
+        return await service.upstream.send(content, headers, stream=stream)
     native = call.native
     content = await asyncio.to_thread(lambda: _as_bytes(native.sent(call.checked_pictures)))
     headers = native.headers(headers, call.headers, service.upstream)

@@ -46,7 +46,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
     """
     if call.native is None:
         upstream = await as_whole(upstream)
-        document = parsed(upstream)
+        document = await asyncio.to_thread(parsed, upstream) if len(upstream.content) > LONG else parsed(upstream)
     else:
         document = await call.native.whole(upstream)
         reading = partial(_carried, call.native, document)
@@ -75,6 +75,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
                 None if refused else decision.response,
                 decision.response if refused else None,
                 call.policy.answer.finish if refused else "stop",
+                choice.index,
                 refusal_in=call.policy.answer.refusal_in,
             )
     moderation = await call.moderation_field(request, [choice.text for choice in choices])

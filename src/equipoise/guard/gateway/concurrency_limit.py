@@ -42,6 +42,7 @@ class ConcurrencyLimit:
         per_client: requests of one client; None is three quarters of all, so that one client cannot block all others.
         who: whose request it is; None goes by its address.
         answer: the response for a problem on a path, in the form of the API there; None is OpenAI's.
+        count: gets path and status of each response that is made here; for metrics.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class ConcurrencyLimit:
         per_client: int | None = None,
         who: Callable[[Scope], str] | None = None,
         answer: Callable[[str, RequestProblem], Response] | None = None,
+        count: Callable[[str, int], None] | None = None,
     ) -> None:
         self._app = app
         self._at_once = at_once
         self._each = math.ceil(at_once * SHARE) if per_client is None else per_client
         self._who = who or address
         self._answer = answer or (lambda _, problem: problem.response())
+        self._count = count or (lambda path, status: None)
         self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +70,7 @@ class ConcurrencyLimit:
         who = self._who(scope)
         problem = self._full(who)
         if problem is not None:
+            self._count(scope["path"], problem.status)
             await self._answer(scope["path"], problem)(scope, receive, send)
             return
         # No await lies between `_full` and here, so no other request can take the same free place.

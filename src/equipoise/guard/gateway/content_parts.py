@@ -18,6 +18,7 @@ from equipoise.guard.gateway.dialects import (
     CONTENT_KINDS,
     FREE,
     REASONING,
+    is_frame,
     is_prose,
     is_wordless,
 )
@@ -33,6 +34,8 @@ SERVER_TOOL: Final = "server_tool."
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
 _HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
+MOST_PARTS: Final = 10_000
+"""Parts of one request: each has a receipt in the record."""
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
 
@@ -95,6 +98,8 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
         parts += without_blobs(message_parts(f"messages/{at}", message, role))
+        if len(parts) > MOST_PARTS:
+            raise ValueError(f"expected at most {MOST_PARTS} parts in all messages")
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
@@ -128,7 +133,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
-        if value is None or name == "logprobs" or is_wordless(name, value):
+        if value is None or is_wordless(name, value) or (name == "logprobs" and is_frame(name, value)):
             continue
         if isinstance(value, UnreadBytes):
             yield ContentPart(where, "opaque")
@@ -263,6 +268,11 @@ def _image(path: str, part: Any) -> Iterator[ContentPart]:
 def words_in(value: Any) -> str:
     """All words in a value, one per line."""
     return "\n".join(_words(value))
+
+
+def all_words_in(value: Any) -> str:
+    """The same where no name says that a field holds no text."""
+    return "\n".join(_words(value, free=True))
 
 
 def words_in_call(call: Any) -> str:

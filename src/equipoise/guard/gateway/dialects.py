@@ -22,7 +22,7 @@ _FRAME_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 FRAME: Final = frozenset(chain.from_iterable(_FRAME_FIELDS.values()))
 """Fields of a completion, or of a chunk, that hold no text of the model."""
 
-WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
+WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason"})
 """Fields that hold no text for people, as long as they hold one word."""
 _SPACE: Final = re.compile(r"\S\s+\S")
 FREE: Final = frozenset({"arguments", "input"})
@@ -39,8 +39,10 @@ NAMES: Final = frozenset(chain.from_iterable(_NAME_FIELDS.values()))
 _NAME: Final = re.compile(r"[\w .:/@()+-]{0,64}", re.ASCII)
 
 _WORD: Final = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
-_STRUCTURED: Final = ("choices", "logprobs", "prompt_logprobs")
-"""Fields of a frame that are objects or lists; the choices are judged by themselves, the others repeat their tokens."""
+_STRUCTURED: Final = ("logprobs", "prompt_logprobs")
+"""Fields that repeat the tokens of the choices, with their probabilities."""
+_LONGEST_TOKEN: Final = 128
+"""Characters of a token."""
 
 LABELS: Final = frozenset(
     # Azure's severities, SGLang's weight version, Bedrock's guardrail action.
@@ -99,8 +101,10 @@ def is_frame(name: str, value: Any) -> bool:
     if name in ("usage", "timings", "kv_transfer_params"):
         # Counts, and single words such as a tier of the service or the address of a cache.
         return all(_WORD.fullmatch(text) for text in texts_beside(value))
+    if name == "choices":
+        return not isinstance(value, str)
     if name in _STRUCTURED:
-        return not isinstance(value, str) or not _is_sentence(value)
+        return _repeats_tokens(value)
     if isinstance(value, Mapping | list):
         return (name in FRAME or name in WORDLESS or name in NAMES) and not any(texts_beside(value))
     if name == "model" and isinstance(value, str):
@@ -109,6 +113,13 @@ def is_frame(name: str, value: Any) -> bool:
     if name in FRAME or name in WORDLESS:
         return not _is_sentence(value)
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)
+
+
+def _repeats_tokens(value: Any) -> bool:
+    """Whether a field of log-probabilities is an object or a list with nothing but tokens in it."""
+    if isinstance(value, str):
+        return not value
+    return all(len(text) <= _LONGEST_TOKEN and _SPACE.search(text) is None for text in texts_beside(value))
 
 
 def is_wordless(name: str, value: Any) -> bool:

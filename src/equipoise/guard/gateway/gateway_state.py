@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,6 +15,7 @@ from equipoise.errors import OutputError, PictureError
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import BoundedExecutor
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.body_budget import BodyBudget
 from equipoise.guard.gateway.concurrency_limit import address
 from equipoise.guard.gateway.hot_reload import WatchedFiles, watch
 from equipoise.guard.gateway.keys import Client, ClientKeys
@@ -64,13 +65,19 @@ class GatewayState:
     picture_guard: AsyncGuard | None = None
     """Checks the pictures themselves; None checks only the text in them."""
 
+    load_reader: Callable[[], PictureReader] | None = None
+    """Loads a reader once a changed policy needs one; None loads none."""
+
     def __post_init__(self) -> None:
         """Create metrics, tracing and executors."""
         self.metrics = GatewayMetrics()
         if self.guard.pool is not None:
             self.metrics.watch_workers(self.guard.pool)
         self.tracing = Tracing.from_environment()
-        self._reading = BoundedExecutor("readings")
+        self.readings = BoundedExecutor("readings")
+        """Where the text in pictures is read."""
+        self.bodies = BodyBudget()
+        """The bytes of requests that are on their way."""
         self._background: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -78,8 +85,22 @@ class GatewayState:
         """Watch the files."""
         if self.files is not None:
             self._watching = asyncio.create_task(
-                watch(self.files, self._take, lambda result: self.metrics.reloads.labels(result).inc())
+                watch(
+                    self.files,
+                    self._take,
+                    lambda result: self.metrics.reloads.labels(result).inc(),
+                    prepare=self._prepare,
+                )
             )
+
+    def _prepare(self, keys: ClientKeys) -> None:
+        """Load the reader of pictures where new policies need the first one.
+
+        Raises:
+            EquipoiseError: there is none.
+        """
+        if self.reader is None and self.load_reader is not None and keys.read_pictures:
+            self.reader = self.load_reader()
 
     def _take(self, keys: ClientKeys) -> None:
         self.keys = keys.with_counts_of(self.keys)
@@ -138,7 +159,7 @@ class GatewayState:
         reader = self.reader
         if reader is None:
             raise PictureError("nobody here reads pictures")
-        return picture, await self._reading.run(lambda: reader(picture.image), limits.seconds)
+        return picture, await self.readings.run(lambda: reader(picture.image), limits.seconds)
 
     async def write(self, entry: RequestLog, receipts: Receipts) -> None:
         """Record a request before it is answered; closes all its receipts.
@@ -149,8 +170,8 @@ class GatewayState:
         # Before anything else: what no check has closed becomes "unsupported", so that an early error cannot leave a
         # part that looks checked.
         receipts.finish()
-        for receipt in receipts.all():
-            self.metrics.receipts.labels(receipt.outcome).inc()
+        for outcome, number in receipts.counts().items():
+            self.metrics.receipts.labels(outcome).inc(number)
         if self.record is None:
             return
         policy = entry.client.policy
@@ -192,13 +213,15 @@ class GatewayState:
         for guard in (self.guard, self.picture_guard):
             if guard is not None and guard.executor.hangs > STUCK:
                 problems.append(f"a check has given no sign of life for {guard.executor.hangs:.0f} seconds")
+        if self.readings.hangs > STUCK:
+            problems.append(f"a picture has been read for {self.readings.hangs:.0f} seconds")
         if self.record is not None and self.record.hangs > STUCK:
             problems.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
         return problems
 
     def client_of(self, scope: Mapping[str, Any]) -> str:
         """The client of a request, for fair shares: the name of its key, or its address."""
-        if self.keys.known:
+        if self.keys.are_needed:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
             for value in (headers.get(name) for name in (b"authorization", b"api-key", b"x-api-key")):
                 if value and (name := self.keys.name(value)) is not None:
@@ -218,7 +241,7 @@ class GatewayState:
         for guard in (self.guard, self.picture_guard):
             if guard is not None:
                 guard.close()
-        self._reading.close()
+        self.readings.close()
         await self.links.close()
         self.tracing.close()
         await self.upstream.client.aclose()

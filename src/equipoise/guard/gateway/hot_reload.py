@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from equipoise.errors import UsageError
+from equipoise.errors import EquipoiseError, UsageError
 from equipoise.guard.gateway.keys import ClientKeys, policy_files
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
@@ -73,6 +73,7 @@ async def watch(
     take: Callable[[ClientKeys], None],
     report: Callable[[str], None],
     *,
+    prepare: Callable[[ClientKeys], None] = lambda keys: None,
     every: float = EVERY,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
@@ -82,12 +83,19 @@ async def watch(
         files: which.
         take: gets the new keys and policies after a change.
         report: gets `reloaded` or `broken`; for metrics.
+        prepare: loads what new policies need, on a thread; with its `EquipoiseError` nothing changes.
         every: seconds between two looks.
         sleep: waits.
     """
     while True:
         await sleep(every)
-        keys = await asyncio.to_thread(files.changed)
+        try:
+            keys = await asyncio.to_thread(_prepared, files, prepare)
+        except Exception:
+            # Whatever is wrong with a file: who stops watching would never take the mended one.
+            report("broken")
+            log.exception("the files changed and cannot be read, so nothing changes")
+            continue
         if isinstance(keys, ClientKeys):
             take(keys)
             report("reloaded")
@@ -95,3 +103,14 @@ async def watch(
         elif keys is not None:
             report("broken")
             log.error("the files changed and cannot be used, so nothing changes: %s", keys)
+
+
+def _prepared(files: WatchedFiles, prepare: Callable[[ClientKeys], None]) -> ClientKeys | EquipoiseError | None:
+    """What changed, with all that it needs loaded."""
+    keys = files.changed()
+    if isinstance(keys, ClientKeys):
+        try:
+            prepare(keys)
+        except EquipoiseError as error:
+            return error
+    return keys

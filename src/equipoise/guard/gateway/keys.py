@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,10 +31,15 @@ class ClientKey(BaseModel):
     """None is no limit."""
 
 
+_WHAT: Final = "a file of keys"
+_HINT: Final = "`equipoise guard key NAME`, or a line `[keys]` to let nobody in"
+
+
 class _KeysFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    keys: dict[str, ClientKey] = {}
+    keys: dict[str, ClientKey]
+    """Required: an empty file is one that an editor is about to write, or one that was emptied by mistake."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,25 @@ class Client:
 
 @dataclass
 class ClientKeys:
-    """All clients; nobody else is let in, unless there are none."""
+    """All clients; nobody else is let in, unless no key is needed."""
 
-    known: Mapping[str, ClientKey]
-    """By name."""
+    known: Mapping[str, ClientKey] | None
+    """By name; None lets everybody in, an empty mapping nobody."""
     policies: Mapping[str, Policy]
     """By name of the key."""
     policy: Policy
     """Of everybody else."""
     _limiter: Any = field(default=None, repr=False)
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether only clients with a key are let in."""
+        return self.known is not None
+
+    @property
+    def read_pictures(self) -> bool:
+        """Whether any policy has the text in pictures read."""
+        return any(policy.pictures.read_text for policy in (self.policy, *self.policies.values()))
 
     @classmethod
     def load(cls, file: Path | None, policy: Policy) -> ClientKeys:
@@ -67,8 +82,8 @@ class ClientKeys:
             UsageError: no such file, or one that is none; or a policy of it that is none.
         """
         if file is None:
-            return cls({}, {}, policy)
-        file_keys = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`")
+            return cls(None, {}, policy)
+        file_keys = read(_KeysFile, file, _WHAT, _HINT)
         own = {name: load_policy(file.parent / key.policy) for name, key in file_keys.keys.items() if key.policy}
         return cls(file_keys.keys, own, policy)
 
@@ -82,12 +97,12 @@ class ClientKeys:
         Raises:
             Problem: nobody who is known, or one who asks too often.
         """
-        if not self.known:
+        if self.known is None:
             return Client(None, self.policy)
         name = self.name(authorization)
         if name is None:
             raise RequestProblem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
-        self._count(name, self.known[name])
+        self._count(name, self.known[name], 1)
         return Client(name, self.policies.get(name, self.policy))
 
     def name(self, authorization: str | None) -> str | None:
@@ -98,10 +113,20 @@ class ClientKeys:
         given = rest.strip() if scheme.lower() == "bearer" else given
         digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
         # All keys are compared, each in constant time, so that the time of an answer tells nothing about a key.
-        matching = [name for name, key in self.known.items() if secrets.compare_digest(key.sha256, digest)]
+        matching = [name for name, key in (self.known or {}).items() if secrets.compare_digest(key.sha256, digest)]
         return matching[0] if matching else None
 
-    def _count(self, name: str, key: ClientKey) -> None:
+    def count_more(self, client: Client, requests: int) -> None:
+        """Count further requests of a client: one request may stand for several.
+
+        Raises:
+            RequestProblem: they are too many.
+        """
+        key = (self.known or {}).get(client.name or "")
+        if key is not None and client.name is not None and requests > 0:
+            self._count(client.name, key, requests)
+
+    def _count(self, name: str, key: ClientKey, requests: int) -> None:
         if key.requests_per_minute is None:
             return
         from limits import RateLimitItemPerMinute
@@ -110,7 +135,7 @@ class ClientKeys:
 
         if self._limiter is None:
             self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name):
+        if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name, cost=requests):
             message = f"at most {key.requests_per_minute} requests a minute"
             raise RequestProblem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
 
@@ -118,7 +143,7 @@ class ClientKeys:
 def policy_files(file: Path) -> list[Path]:
     """The policies that a file of keys names, wherever they lie; none where it cannot be read."""
     try:
-        keys = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`").keys
+        keys = read(_KeysFile, file, _WHAT, _HINT).keys
     except UsageError:
         return []
     return sorted({file.parent / key.policy for key in keys.values() if key.policy})

@@ -185,6 +185,7 @@ _STATE: Final = {"type": "object", "required": ["status"], "properties": {"statu
 _ERRORS: Final = {
     "400": "The request does not fit this route, or a part of it cannot be checked.",
     "401": "The key is missing or not known to this gateway.",
+    "408": "The request's body came too slowly.",
     "413": "The request is too large.",
     "429": "Too many requests, or too many at once of one client.",
     "4XX": "An error of the upstream, with its status.",

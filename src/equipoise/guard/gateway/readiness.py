@@ -61,6 +61,8 @@ class Readiness:
         guards = [guard for guard in (self._service.guard, self._service.picture_guard) if guard is not None]
         if any(guard.executor.is_open for guard in guards):
             return ["checks hang: the breaker is open"]
+        if self._service.readings.is_open:
+            return ["readings of pictures hang: the breaker is open"]
         return await self._of_detector(self._service.guard)
 
     async def _of_detector(self, guard: AsyncGuard) -> list[str]:

@@ -12,6 +12,8 @@ from equipoise.guard.gateway.dialects import is_frame, texts_beside
 
 APART: Final = (*SPOKEN, "server tool")
 """Kinds of parts that are also judged by themselves."""
+MOST_CHOICES: Final = 1000
+"""Choices of one reply."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,25 @@ def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def choice_number(choice: Mapping[str, Any], otherwise: int) -> int:
+    """The number of a choice: what a server writes in its place may be words, which nobody judges.
+
+    Args:
+        choice: of a reply, or of a chunk.
+        otherwise: the number of one that has none.
+    """
+    index = choice.get("index")
+    return index if type(index) is int and 0 <= index < MOST_CHOICES else otherwise
+
+
 def replaced(
-    choice: Mapping[str, Any], content: str | None, refusal: str | None, finish: str, *, refusal_in: str = "refusal"
+    choice: Mapping[str, Any],
+    content: str | None,
+    refusal: str | None,
+    finish: str,
+    at: int = 0,
+    *,
+    refusal_in: str = "refusal",
 ) -> dict[str, Any]:
     """A choice with other words: its content, or a refusal; everything else it said is gone.
 
@@ -113,9 +132,10 @@ def replaced(
         content: what it says instead; None with a refusal.
         refusal: the refusal.
         finish: its finish reason.
+        at: its place among the choices, which is its number where it has none.
         refusal_in: the field for the refusal, `refusal` or `content`.
     """
     if refusal is not None and refusal_in == "content":
         content, refusal = refusal, None
     message = {"role": "assistant", "content": content, "refusal": refusal}
-    return {"index": choice.get("index", 0), "message": message, "logprobs": None, "finish_reason": finish}
+    return {"index": choice_number(choice, at), "message": message, "logprobs": None, "finish_reason": finish}

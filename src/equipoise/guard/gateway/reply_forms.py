@@ -17,6 +17,7 @@ import httpx
 from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.dialects import WORDLESS
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.reply_choices import choice_number
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, UpstreamError, chunks, event
 from equipoise.guard.gateway.streaming.stream_stats import frame_of
 from equipoise.guard.gateway.upstream import parsed, problem_of
@@ -66,7 +67,7 @@ def completion_chunks(completion: Mapping[str, Any], *, usage: bool) -> list[dic
     frame = {**frame_of(completion), "object": "chat.completion.chunk"}
     parts = []
     for at, choice in enumerate(choices):
-        index = choice["index"] if isinstance(choice.get("index"), int) else at
+        index = choice_number(choice, at)
         rest = {name: value for name, value in choice.items() if name not in ("message", "delta")}
         message = choice.get("message") or choice.get("delta") or {}
         if not isinstance(message, Mapping):
@@ -129,9 +130,10 @@ async def _joined(parts: AsyncGenerator[dict[str, Any] | None, None]) -> dict[st
         for choice in given if isinstance(given, list) else ():
             if not isinstance(choice, Mapping):
                 continue
-            index = choice["index"] if isinstance(choice.get("index"), int) else 0
+            index = choice_number(choice, 0)
             # Perplexity repeats the whole message so far beside each delta.
             piece = {name: value for name, value in choice.items() if name not in ("message", "delta")}
+            piece["index"] = index
             delta = choice.get("delta") if isinstance(choice.get("delta"), Mapping) else {}
             choices[index] = _merged(choices.get(index, {}), {**piece, "message": delta})
     if not choices or number > _LONGEST or not (complete or all(map(_is_finished, choices.values()))):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -16,6 +15,7 @@ from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
+from equipoise.guard.gateway.reply_json import reply_json, strict_reply_json
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 LARGEST: Final = 64_000_000
@@ -24,6 +24,8 @@ _REPLIED: Final = (200, 201, 203)
 """Statuses of a reply: some frameworks answer every POST with 201, and proxies that change something with 203."""
 AZURE: Final = (".azure.com", ".azure-api.net")
 """Hosts whose servers take a key by the name `api-key`."""
+_DECODINGS: Final = 4
+"""Times that a name may be percent-encoded."""
 PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
 """Headers of a client that the upstream sees."""
 
@@ -82,6 +84,11 @@ class Upstream:
         Raises:
             RequestProblem: no such model, no response, or one that is an error.
         """
+        unknown = RequestProblem(
+            404, f"expected the name of a model, got {name[:200]}", "model_not_found", param="model"
+        )
+        if not stays_below(name):
+            raise unknown
         request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=_encoded(headers))
         try:
             return parsed(await self._send(request, stream=False))
@@ -92,7 +99,7 @@ class Upstream:
         for model in models if isinstance(models, list) else []:
             if isinstance(model, dict) and model.get("id") == name:
                 return model
-        raise RequestProblem(404, f"expected the name of a model, got {name[:200]}", "model_not_found", param="model")
+        raise unknown
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
@@ -111,6 +118,26 @@ class Upstream:
         if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
+
+
+def stays_below(name: str) -> bool:
+    r"""Whether a name, as the end of a path, leads nowhere but below that path, on whichever server reads it.
+
+    Servers and proxies decode a path once more, read `\` as `/`, or cut a segment at `;`: with any of that no segment
+    may be `.`, `..` or empty.
+
+    Args:
+        name: the end of a path, decoded.
+    """
+    for _ in range(_DECODINGS):
+        segments = name.replace("\\", "/").split("/")
+        if not name.isprintable() or any(segment.partition(";")[0].strip() in ("", ".", "..") for segment in segments):
+            return False
+        decoded = unquote(name)
+        if decoded == name:
+            return True
+        name = decoded
+    return False
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -175,8 +202,7 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        # Some servers write infinite log-probabilities, which JSON cannot say.
-        document = json.loads(response.content, object_pairs_hook=_once, parse_constant=lambda name: None)
+        document = strict_reply_json(response.content)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
@@ -196,20 +222,12 @@ def listed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        document = json.loads(response.content)
+        document = reply_json(response.content)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, list) and not is_too_deep(document):
         return {"object": "list", "data": document}
     return parsed(response)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are all different: of two equal ones a client may read the one that was not judged."""
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("a name twice in one object")
-    return document
 
 
 def _refused(response: httpx.Response) -> RequestProblem:
@@ -218,7 +236,7 @@ def _refused(response: httpx.Response) -> RequestProblem:
     if 300 <= status < 400 or status < 200:
         return RequestProblem(502, "the upstream answered with a redirect", "upstream_invalid")
     try:
-        reported = reported_error(json.loads(response.content))
+        reported = reported_error(reply_json(response.content))
     except (ValueError, RecursionError):
         is_text = response.headers.get("content-type", "").startswith("text/plain")
         reported = reported_error(response.text) if is_text else None

@@ -262,7 +262,7 @@ class AuditRecord:
         for number, entry, digest in rows:
             if number != last.number + 1:
                 return RecordVerification(last.number, last.hash, f"entry {last.number + 1} is missing")
-            if chained(last.hash, entry) != digest:
+            if not isinstance(entry, str) or chained(last.hash, entry) != digest:
                 return RecordVerification(last.number, last.hash, f"entry {number} is not what was written")
             last = Stored(number, digest)
             has_head = has_head or digest == head
@@ -272,7 +272,7 @@ class AuditRecord:
 
 def _opened(url: str) -> tuple[Engine, Table]:
     try:
-        from sqlalchemy import Column, Integer, MetaData, Text, create_engine
+        from sqlalchemy import Column, Integer, MetaData, Text, create_engine, select
         from sqlalchemy import Table as MakeTable
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
@@ -309,6 +309,8 @@ def _opened(url: str) -> tuple[Engine, Table]:
             metadata.create_all(connection)
             _prepare_probe(connection)
             _forbid_changes(connection)
+            # Fails here, where a table of this name has other columns.
+            connection.execute(select(table).limit(0))
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[postgresql]'") from error
     except SQLAlchemyError as error:

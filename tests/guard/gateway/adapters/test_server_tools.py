@@ -229,8 +229,8 @@ def test_a_prompt_of_the_policy_and_passed_requests_exclude_each_other() -> None
 
 async def test_many_tools_and_items_are_sorted_at_once(tmp_path: Path) -> None:
     async with gateway(tmp_path, fine) as served:
-        items = [{"type": "web_search_call", "id": str(number), "action": {}} for number in range(30_000)]
-        tools = [{"type": "mcp", "server_label": str(number)} for number in range(30_000)]
+        items = [{"type": "web_search_call", "id": str(number), "action": {}} for number in range(20_000)]
+        tools = [{"type": "mcp", "server_label": str(number)} for number in range(20_000)]
         reply = await responses(served, input=[*items, {"role": "user", "content": "hi"}], tools=tools)
         assert reply.headers[HEADER] == "mcp, web_search_call"
         names = [f"tool_{number}" for number in range(5_000)]

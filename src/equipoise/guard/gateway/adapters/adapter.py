@@ -18,6 +18,7 @@ from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
+from equipoise.guard.gateway.reply_json import reply_json
 from equipoise.guard.gateway.request_body import read_json, worked_on
 from equipoise.guard.gateway.upstream import problem_of
 from equipoise.guard.gateway.upstream_errors import ReportedError, error_of_choice
@@ -114,10 +115,11 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
     async def handle(service: GatewayState, request: Request) -> Response:
         try:
             client = service.keys.client(credential(request.headers))
-            body = await read_json(request)
+            body = await read_json(request, service.bodies)
             # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
             # check, because it never sees one.
             bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
+            service.keys.count_more(client, len(bodies) - 1)
             headers = dict(request.headers)
             plan = None
             if isinstance(adapter, ServerToolAdapter):
@@ -198,7 +200,7 @@ def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any], *, nat
     """
     headers = _headers([response])
     try:
-        completion = read_reply(bytes(response.body))
+        completion = reply_json(bytes(response.body))
         if native and CARRIED in completion:
             return dict(completion[CARRIED])
         reported = _failure(completion)
@@ -258,7 +260,7 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
     try:
         if data == b"[DONE]":
             return translator.end()
-        document = read_reply(data)
+        document = reply_json(data)
         if "error" in document:
             return translator.error(document["error"])
         events = translator.chunk(document)
@@ -277,11 +279,6 @@ def _failure(document: Mapping[str, Any]) -> ReportedError | None:
 
 def _as_error(reported: ReportedError) -> dict[str, Any]:
     return {"message": reported.message, "type": reported.type or "api_error", "code": reported.code, "param": None}
-
-
-def read_reply(data: bytes) -> Any:
-    """The JSON of a reply; NaN and Infinity, which some servers write as log-probabilities, are null."""
-    return json.loads(data, parse_constant=lambda name: None)
 
 
 def named_event(document: Mapping[str, Any]) -> bytes:

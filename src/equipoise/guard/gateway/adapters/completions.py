@@ -9,6 +9,7 @@ from typing import Any, Final
 from equipoise.guard.gateway.adapters.adapter import refuse_fields, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import pieces_of
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.reply_choices import choice_number
 from equipoise.guard.gateway.streaming.events import DONE, event
 
 _CANNOT: Final[Mapping[str, Any]] = {"suffix": "", "best_of": 1}
@@ -97,7 +98,7 @@ class CompletionsStream:
         """One event with the new text."""
         choices = []
         for choice in chunk.get("choices") or ():
-            index = choice.get("index") or 0
+            index = choice_number(choice, 0)
             before = "" if index in self._lengths else self._before
             length = self._lengths.get(index, 0)
             choices.append(_choice(choice, choice.get("delta") or {}, before, length))
@@ -123,7 +124,7 @@ def _echoed(body: Mapping[str, Any]) -> str:
 def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], before: str, offset: int) -> dict[str, Any]:
     text = before + "".join(text for kind, text in pieces_of(message) if kind != "reasoning")
     return {
-        "index": choice.get("index") or 0,
+        "index": choice_number(choice, 0),
         "text": text,
         "logprobs": _token_lists(choice.get("logprobs"), offset),
         "finish_reason": choice.get("finish_reason"),

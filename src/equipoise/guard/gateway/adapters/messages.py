@@ -17,7 +17,7 @@ from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.file_parts import chat_file
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.native.message_events import NativeMessagesStream
-from equipoise.guard.gateway.request_body import reject_constant
+from equipoise.guard.gateway.request_body import finite, reject_constant
 from equipoise.guard.policy import ServerTools
 
 _PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
@@ -118,7 +118,7 @@ class MessagesAdapter:
 def arguments_of(text: str) -> dict[str, Any]:
     """The arguments of a tool as an object; what is none stays a text."""
     try:
-        value = json.loads(text.strip() or "{}", parse_constant=reject_constant)
+        value = json.loads(text.strip() or "{}", parse_constant=reject_constant, parse_float=finite)
     except (ValueError, RecursionError):
         return {"arguments": text}
     if value is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.content_parts import ContentPart, message_parts, words_in, words_in_call
+from equipoise.guard.gateway.content_parts import ContentPart, all_words_in, message_parts, words_in, words_in_call
 
 NAME: Final = "/name"
 """End of the path of a called tool's name."""
@@ -36,6 +36,9 @@ def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
     if isinstance(choice.get("text"), str):
         # The field of a legacy completion.
         parts.append(ContentPart("text", "text", choice["text"]))
+    elif choice.get("text") is not None:
+        # Some clients join what is in a list.
+        parts.append(ContentPart("text", "text", all_words_in(choice["text"])))
     return parts
 
 

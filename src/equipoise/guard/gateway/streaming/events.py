@@ -12,6 +12,7 @@ import httpx
 
 from equipoise.guard.gateway.json_depth import MOST, is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
+from equipoise.guard.gateway.reply_json import reply_json
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -166,7 +167,7 @@ def _object(kind: str, data: str) -> dict[str, Any] | None:
     if not data.strip() or kind == "ping":
         return None
     try:
-        document = json.loads(data)
+        document = reply_json(data)
     except (ValueError, RecursionError) as error:
         # Words instead of JSON are an error's; half a document is not.
         words = None if data.lstrip().startswith(("{", "[")) else reported_error(data)

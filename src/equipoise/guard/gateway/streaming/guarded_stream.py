@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.dialects import is_frame
 from equipoise.guard.gateway.errors import unchecked_problem
-from equipoise.guard.gateway.reply_choices import beside_choices
+from equipoise.guard.gateway.reply_choices import beside_choices, choice_number
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event, in_pieces
 from equipoise.guard.gateway.streaming.read_ahead import MOST, ReadAhead
@@ -212,13 +212,12 @@ class GuardedStream:
             (self._tail if beside or self.stats.choices else self._head).append(chunk)
             return
         self.stats.framed = chunk
+        choices = [choice for choice in choices if choice is not None]
+        last = choices[-1] if choices else None
         for choice in choices:
-            if choice is None:
-                continue
             if not isinstance(choice, dict):
                 raise UpstreamError("the upstream sent a choice that is no object")
-            index = choice.get("index")
-            index = index if isinstance(index, int) else 0
+            index = choice_number(choice, 0)
             buffer = self.stats.choices.get(index)
             if buffer is None:
                 buffer = self.stats.choices[index] = ChoiceBuffer(index, self.settings.hold)
@@ -227,9 +226,8 @@ class GuardedStream:
             if buffer.ended:
                 # Replaced by a refusal or a rewrite already; the upstream goes on because of its other choices.
                 continue
-            # Text beside the choices is judged with every choice, since it belongs to none. A chunk with several
-            # choices is split, because each choice is held back for a time of its own.
-            buffer.add(choice, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk, beside)
+            # Text beside the choices is judged with every choice, since it belongs to none.
+            buffer.add(choice, _alone(chunk, choice, index, is_last=choice is last), beside)
             if buffer.text and self.stats.first_text_received is None:
                 self.stats.first_text_received = time.monotonic()
 
@@ -364,3 +362,22 @@ class GuardedStream:
     def _piece(self, buffer: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": buffer.index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**self.stats.frame, "choices": [choice]})
+
+
+def _alone(chunk: dict[str, Any], choice: dict[str, Any], index: int, *, is_last: bool) -> dict[str, Any]:
+    """A chunk with one of its choices, which is held back for a time of its own.
+
+    Args:
+        chunk: as the upstream sent it.
+        choice: of the chunk.
+        index: its number, which goes out whatever the upstream wrote in its place.
+        is_last: whether it is the chunk's last choice: that one takes the token counts, which clients add up.
+    """
+    is_numbered = choice.get("index") is None or choice_number(choice, -1) == index
+    numbered = choice if is_numbered else {**choice, "index": index}
+    if len(chunk["choices"]) == 1 and numbered is choice:
+        return chunk
+    piece = {**chunk, "choices": [numbered]}
+    if not is_last:
+        piece.pop("usage", None)
+    return piece
