@@ -10,6 +10,8 @@ from page import put
 
 PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
 Results = Mapping[str, Any]
+OPENING = 24
+"""Tokens that certificates read before their length was kept with them."""
 
 
 def render(results: Results, page: Path) -> None:
@@ -93,5 +95,6 @@ def _certificate(measured: Mapping[str, Any] | None) -> str:
         return f"0 of {count}"
     return (
         f"{held} of {count} pictures at {measured['confidence']:.1%}, median radius {measured['median_radius']} "
-        f"(all values by {measured['median_linf_levels']}/255)"
+        f"(all values by {measured['median_linf_levels']}/255), replies of {measured.get('max_new_tokens', OPENING)} "
+        "tokens"
     )

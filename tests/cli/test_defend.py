@@ -159,6 +159,9 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     edge = equipoise("certify", photo(tmp_path / "edge.png", mean=0.5), "What?", *words[:-1])
     assert edge.exit_code == 0, edge.output
     assert "abstains" in edge.stdout
+    assert document["max_new_tokens"] == 64
+    short = equipoise("certify", tmp_path / "dark.png", "What?", *words[:-1], "--max-new-tokens", "7")
+    assert "for replies of at most 7 tokens" in short.stdout
     assert equipoise("certify", tmp_path / "dark.png", " ", *words).exit_code == 2
 
 

@@ -25,6 +25,7 @@ def certify(
     copies: Annotated[int, typer.Option(min=1, help="Noisy copies behind the bound.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the statement.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Of the noise.", callback=usable_seed)] = 0,
+    max_new_tokens: o.MaxNewTokens = 64,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
 ) -> None:
@@ -42,7 +43,14 @@ def certify(
     picture = open_picture(image)
     loaded = compute.load(model, pictures_for="certify its replies about one")
     smoothed = RandomizedSmoothing(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
-    bound = certify_prompt(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
+    bound = certify_prompt(
+        smoothed,
+        Prompt.ask(question, picture),
+        copies=copies,
+        confidence=confidence,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
     values = 3 * picture.width * picture.height
     if json:
         print_json(
@@ -67,4 +75,5 @@ def certify(
         f"(every value by at most {255 * bound.linf(values):.2f}/255)",
         f"{bound.hits} of {bound.copies} noisy copies; with confidence {bound.confidence:g} at least {bound.lower:.3f} "
         "of all",
+        f"for replies of at most {bound.max_new_tokens} tokens",
     )

@@ -39,6 +39,8 @@ class Certificate:
     """How many of them gave the class."""
     confidence: float
     """With this probability over the noise drawn, the statement is true."""
+    max_new_tokens: int = 64
+    """Where the replies of the copies were cut off; the statement is about a vote over replies of this length."""
 
     def linf(self, values: int) -> float:
         """The largest change of any value that the radius covers, for a picture with so many values."""
@@ -54,6 +56,7 @@ def certify(
     confidence: float = 0.999,
     seed: int = 0,
     batch: int = 64,
+    max_new_tokens: int = 64,
 ) -> Certificate:
     """Certify the class of a prompt with one picture.
 
@@ -68,6 +71,7 @@ def certify(
         confidence: of the statement, in (0, 1).
         seed: of the noise.
         batch: copies in one batch.
+        max_new_tokens: of a reply, at most; that of the deployed vote, whose judge reads as much.
 
     Raises:
         UsageError: settings that make no sense, or a prompt without exactly one picture.
@@ -80,10 +84,10 @@ def certify(
     if sum(len(message.images) for message in prompt.messages) != 1:
         raise UsageError("expected a prompt with one picture, which is what a radius is about, got none or several")
     random = Generator().manual_seed(seed)
-    guess = model.votes(prompt, selection, random, batch=batch)
+    guess = model.votes(prompt, selection, random, batch=batch, max_new_tokens=max_new_tokens)
     label: ResponseClass = "refuse" if guess.refused else "answer"
     # Fresh copies: choosing the class and bounding its probability on the same ones would favour lucky draws.
-    votes = model.votes(prompt, copies, random, batch=batch)
+    votes = model.votes(prompt, copies, random, batch=batch, max_new_tokens=max_new_tokens)
     # Unscored copies are in `copies` and in no class, so they lower the bound: leaving them out would condition on the
     # judge's success, which the noise decides too.
     hits = votes.refuse if label == "refuse" else votes.answer
@@ -93,8 +97,8 @@ def certify(
     # Theorem 1 with two classes: the radius is sigma Phi^-1(p) for a lower bound p of the class's probability. At 1/2
     # or less the vote itself is in doubt, and a radius would be negative.
     if lower <= 0.5:
-        return Certificate(None, 0.0, lower, copies, hits, confidence)
-    return Certificate(label, model.sigma * float(norm.ppf(lower)), lower, copies, hits, confidence)
+        return Certificate(None, 0.0, lower, copies, hits, confidence, max_new_tokens)
+    return Certificate(label, model.sigma * float(norm.ppf(lower)), lower, copies, hits, confidence, max_new_tokens)
 
 
 def predict(
@@ -105,12 +109,14 @@ def predict(
     confidence: float = 0.999,
     seed: int = 0,
     batch: int = 64,
+    max_new_tokens: int = 64,
 ) -> ResponseClass | None:
     """The class of the vote (algorithm PREDICT): None where the copies divide too evenly to tell.
 
     With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.
     """
-    votes = model.votes(prompt, copies, Generator().manual_seed(seed), batch=batch)
+    random = Generator().manual_seed(seed)
+    votes = model.votes(prompt, copies, random, batch=batch, max_new_tokens=max_new_tokens)
     # PREDICT: a two-sided binomial test of "both classes are equally likely"; not rejected, it abstains.
     most = max(votes.refuse, votes.answer)
     if most == 0 or binomtest(most, votes.refuse + votes.answer, 0.5).pvalue > 1 - confidence:
