@@ -162,6 +162,7 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     assert document["max_new_tokens"] == 64
     short = equipoise("certify", tmp_path / "dark.png", "What?", *words[:-1], "--max-new-tokens", "7")
     assert "for replies of at most 7 tokens" in short.stdout
+    assert "votes over a few, never abstains and may differ" in short.stdout
     assert equipoise("certify", tmp_path / "dark.png", " ", *words).exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""`equipoise certify`: within which distance no picture changes refuse into answer, or back."""
+"""`equipoise certify`: within which distance no picture changes the smoothed class, refuse or answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def certify(
 ) -> None:
     """Certify the smoothed model's class, refuse or answer, around one picture (randomised smoothing).
 
-    The statement is about the vote over noisy copies, `--defend smooth:sigma=...`, not about the model without noise.
+    The statement is about the vote over all noisy copies, not about the model without noise. `--defend smooth:sigma=...`
+    votes over a few copies and never abstains, so that its vote may differ.
     """
     if not question.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
@@ -75,5 +76,6 @@ def certify(
         f"(every value by at most {255 * bound.linf(values):.2f}/255)",
         f"{bound.hits} of {bound.copies} noisy copies; with confidence {bound.confidence:g} at least {bound.lower:.3f} "
         "of all",
-        f"for replies of at most {bound.max_new_tokens} tokens",
+        f"of the vote over all noisy copies, for replies of at most {bound.max_new_tokens} tokens; "
+        f"`--defend smooth:sigma={sigma:g}` votes over a few, never abstains and may differ",
     )

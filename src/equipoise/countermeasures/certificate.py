@@ -2,7 +2,11 @@
 
 Randomised smoothing (Cohen et al. 2019, arXiv:1902.02918, theorem 1 and the algorithm CERTIFY) for the binary class
 {refuse, answer}. If the class is given with probability at least p > 1/2 under Gaussian noise of deviation sigma, then
-it stays the class of the vote within the Euclidean radius `sigma * Phi^-1(p)` of the picture.
+it stays the class of the vote over all noisy copies within the Euclidean radius `sigma * Phi^-1(p)` of the picture. That
+p is large enough is known with a confidence only.
+
+The deployed vote is over a few copies and never abstains, so that it may differ from the class of all copies: at the
+edge of the radius each copy may give the other class with a probability of almost 1/2. `predict` abstains instead.
 
 This is a measurement on `voting.RandomizedSmoothing`, not a countermeasure itself.
 """
@@ -28,9 +32,9 @@ class Certificate:
     """The certified class of one prompt around its picture."""
 
     label: ResponseClass | None
-    """The class of the vote; None where the certificate abstains."""
+    """The class of the vote over all noisy copies; None where the certificate abstains."""
     radius: float
-    """Euclidean length, in pixel units over all values of the picture, within which the class cannot change."""
+    """Euclidean length, in pixel units over all values of the picture, within which that class cannot change."""
     lower: float
     """Lower bound of the probability of the class under the noise."""
     copies: int
