@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import binom, binomtest, norm
 from torch import Generator
 
-from equipoise.countermeasures.certificate import Certificate, certify, predict
+from equipoise.countermeasures.certificate import Certificate, certify, fewest_copies, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import judge_reply
@@ -183,6 +183,9 @@ def test_the_certificate_says_what_it_needs() -> None:
     for prompt, settings in (
         (grey(100), {"confidence": 1.0}),
         (grey(100), {"confidence": 0.0}),
+        (grey(100), {"confidence": 1e-300}),
+        (grey(100), {"confidence": float("nan")}),
+        (grey(100), {"copies": 9}),
         (grey(100), {"copies": 0}),
         (grey(100), {"selection": 0}),
         (Prompt.ask("What?"), {}),
@@ -190,3 +193,17 @@ def test_the_certificate_says_what_it_needs() -> None:
     ):
         with pytest.raises(UsageError, match=r"expected .*, got "):
             certify(SMOOTHED, prompt, **settings)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected a confidence"):
+        predict(SMOOTHED, grey(100), confidence=float("nan"))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999, 0.99999, 1 - 1e-12])
+def test_the_fewest_copies_certify_if_all_agree_and_one_fewer_cannot(confidence: float) -> None:
+    fewest = fewest_copies(confidence)
+    assert clopper_pearson_lower(fewest, fewest, 1 - confidence) > 0.5
+    assert fewest == 1 or clopper_pearson_lower(fewest - 1, fewest - 1, 1 - confidence) <= 0.5
+    agreed = certify(
+        with_votes(VoteCounts(0, 64, 0), VoteCounts(0, fewest, 0)), grey(100), copies=fewest, confidence=confidence
+    )
+    assert agreed.label == "answer"
+    assert 0 < agreed.radius < float("inf")

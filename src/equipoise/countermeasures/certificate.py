@@ -2,8 +2,8 @@
 
 Randomised smoothing (Cohen et al. 2019, arXiv:1902.02918, theorem 1 and the algorithm CERTIFY) for the binary class
 {refuse, answer}. If the class is given with probability at least p > 1/2 under Gaussian noise of deviation sigma, then
-it stays the class of the vote over all noisy copies within the Euclidean radius `sigma * Phi^-1(p)` of the picture. That
-p is large enough is known with a confidence only.
+it stays the class of the vote over all noisy copies within the Euclidean radius `sigma * Phi^-1(p)` of the picture.
+That p is large enough is known with a confidence only.
 
 The deployed vote is over a few copies and never abstains, so that it may differ from the class of all copies: at the
 edge of the radius each copy may give the other class with a probability of almost 1/2. `predict` abstains instead.
@@ -13,6 +13,7 @@ This is a measurement on `voting.RandomizedSmoothing`, not a countermeasure itse
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +73,7 @@ def certify(
         prompt: the question, with one picture.
         copies: noisy copies for the bound.
         selection: noisy copies for the guess.
-        confidence: of the statement, in (0, 1).
+        confidence: of the statement, from 0.5 and below 1.
         seed: of the noise.
         batch: copies in one batch.
         max_new_tokens: of a reply, at most; that of the deployed vote, whose judge reads as much.
@@ -80,10 +81,14 @@ def certify(
     Raises:
         UsageError: settings that make no sense, or a prompt without exactly one picture.
     """
-    if not 0 < confidence < 1 or copies < 1 or selection < 1:
+    _check_confidence(confidence)
+    if copies < 1 or selection < 1:
+        raise UsageError(f"expected at least 1 copy, got {copies} and {selection}; try 1000 and 64")
+    fewest = fewest_copies(confidence)
+    if copies < fewest:
         raise UsageError(
-            f"expected a confidence in (0, 1) and at least 1 copy, got {confidence:g}, {copies} and {selection}; "
-            "try 0.999, 1000 and 64"
+            f"expected at least {fewest} copies for a confidence of {confidence}, got {copies}: fewer certify nothing, "
+            "even if all agree; try 1000"
         )
     if sum(len(message.images) for message in prompt.messages) != 1:
         raise UsageError("expected a prompt with one picture, which is what a radius is about, got none or several")
@@ -118,7 +123,11 @@ def predict(
     """The class of the vote (algorithm PREDICT): None where the copies divide too evenly to tell.
 
     With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.
+
+    Raises:
+        UsageError: an impossible confidence.
     """
+    _check_confidence(confidence)
     random = Generator().manual_seed(seed)
     votes = model.votes(prompt, copies, random, batch=batch, max_new_tokens=max_new_tokens)
     # PREDICT: a two-sided binomial test of "both classes are equally likely"; not rejected, it abstains.
@@ -126,3 +135,15 @@ def predict(
     if most == 0 or binomtest(most, votes.refuse + votes.answer, 0.5).pvalue > 1 - confidence:
         return None
     return "refuse" if votes.refused else "answer"
+
+
+def fewest_copies(confidence: float) -> int:
+    """The fewest copies with which a certificate is possible: if all agree, the bound is above 1/2."""
+    # With n of n hits the lower bound is (1 - confidence)^(1/n).
+    return math.floor(math.log2(1 / (1 - confidence))) + 1
+
+
+def _check_confidence(confidence: float) -> None:
+    # Below 1/2 the opposite of the statement may be as likely, and near 0 the bound rounds to 1: an infinite radius.
+    if not 0.5 <= confidence < 1:
+        raise UsageError(f"expected a confidence from 0.5 and below 1, got {confidence:g}; try 0.999")
