@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from page import put
+from page import ends, put
 
 PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
 Results = Mapping[str, Any]
@@ -78,13 +78,18 @@ def _called(name: str, row: Mapping[str, Any]) -> str:
 def _rate(measured: Mapping[str, Any]) -> str:
     """`0.62 [0.48, 0.74]`, with the worst seed where there are several."""
     worst = max((value for value in measured["seeds"] if value is not None), default=None)
-    text = f"{measured['rate']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
+    text = _interval(measured)
     return text + (f", worst {worst:.3f}" if len(measured["seeds"]) > 1 and worst is not None else "")
 
 
 def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
     """A rate for each cell; a mean over the seeds where there are several."""
-    return " / ".join(f"{cell[kind]['rate']:.3f} [{cell[kind]['low']:.3f}, {cell[kind]['high']:.3f}]" for cell in cells)
+    return " / ".join(_interval(cell[kind]) for cell in cells)
+
+
+def _interval(measured: Mapping[str, Any]) -> str:
+    low, high = ends(measured)
+    return f"{measured['rate']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _certificate(measured: Mapping[str, Any] | None) -> str:
