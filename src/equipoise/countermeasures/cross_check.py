@@ -8,16 +8,31 @@ bounds that: the fallback model must be far from refusing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from PIL import Image
 from torch import Generator, Tensor
 
+from equipoise.countermeasures.base import PictureView
 from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.countermeasures.retry_on_refusal import PromptJudge, RetryOnRefusal
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, Judge, Prompt
+
+
+@dataclass(frozen=True)
+class FinestView:
+    """The view of whichever of several models sees most of a picture."""
+
+    views: tuple[PictureView, ...]
+    """Those of the models that say how much they see."""
+
+    def seen_pixels(self, picture: Image.Image) -> int:
+        """The most pixels of a picture that one of the models receives."""
+        return max(view.seen_pixels(picture) for view in self.views)
 
 
 class CrossCheck(RetryOnRefusal):
@@ -45,6 +60,13 @@ class CrossCheck(RetryOnRefusal):
         super().__init__(model, None, spec, safe=safe, judge=judge)
         self.fallback_model = fallback_model
         self.odds = odds
+
+    @property
+    def differentiable_processor(self) -> PictureView | None:
+        """That of the model that sees most of a picture; None where neither says."""
+        views = [getattr(model, "differentiable_processor", None) for model in (self.model, self.fallback_model)]
+        known = tuple(view for view in views if view is not None)
+        return FinestView(known) if known else None
 
     @property
     def is_random(self) -> bool:
