@@ -116,19 +116,21 @@ class CrossCheck(RetryOnRefusal):
         end: bool = True,
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
-        """The mean over both models of each reply's log-probability per token, as a single column.
+        """The mean over both models of each reply's log-probability per token, in each token of the model inside.
 
         A refusal only stands where both are ready to refuse, so an attack on this surrogate is one on both at once. Not
-        token by token, as the two may split a reply into different tokens.
+        token by token, as the two may split a reply into different tokens: `total` is that mean times the tokens of the
+        model inside, as of a reply of that length, so that sums and means of replies compare as those of one model do.
         """
         if pixels is None:
             return super().log_prob(None, prompts, replies, end=end, question_shift=question_shift)
-        means = [
-            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift).mean.to(pixels.device)
+        results = [
+            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift)
             for model, path in self.gradient_paths(pixels)
         ]
-        column = torch.stack(means).mean(0)[:, None]
-        return ReplyLogProbs(column, torch.ones_like(column, dtype=torch.bool))
+        mean = torch.stack([result.mean.to(pixels.device) for result in results]).mean(0)
+        mask = results[0].mask.to(pixels.device)
+        return ReplyLogProbs(torch.where(mask, mean[:, None], 0.0), mask)
 
     def gradient_paths(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
         """Both models see the pixels as they are."""
