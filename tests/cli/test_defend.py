@@ -195,6 +195,7 @@ def test_an_abstention_says_what_would_help(hits: int, hint: str) -> None:
         (("detect", "--threshold", "inf", "--json"), "expected a finite threshold, got inf"),
         (("detect", "--threshold", "nan"), "expected a finite threshold, got nan"),
         (("detect", "--question", " "), "expected a question, got empty text"),
+        (("detect", "--direction", "."), "expected the name of a file, got the folder ."),
         (("certify", "What?", "--seed", str(2**63)), "expected a seed from 0 and below 2^63"),
         (("perturb", "--out", "out", "--seed", str(-(2**63))), "expected a seed from 0 and below 2^63"),
         (("ask", "What?", "--defend", "tower:id=nothing/at/all"), "expected a transformers model"),
