@@ -34,6 +34,7 @@ from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.certificate import certify
+from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.errors import PictureError
 from equipoise.judges.phrases import PhraseJudge
@@ -255,17 +256,17 @@ def seconds_ratio(model: OpenModel, plain: OpenModel, prompts: Sequence[Prompt])
 
 
 def weights(model: OpenModel) -> int:
-    """Bytes of all weights, a denoiser's among them."""
+    """Bytes of all weights, those of a denoiser and of a second model among them."""
     layers = model.layers if isinstance(model, Countermeasure) else ()
     core: Any = model.core if isinstance(model, Countermeasure) else model
-    networks = [core.model]
+    networks, others = [core.model], 0
     for layer in layers:
-        second: Any = getattr(layer, "second", None)
-        networks += [second.model] if second is not None else []
+        if isinstance(layer, CrossCheck):
+            others += weights(layer.fallback_model)
         used: Any = getattr(layer, "transform", None) or getattr(layer, "purifier", None)
         if hasattr(used, "denoiser"):
             networks.append(used.denoiser.network)
-    return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+    return others + sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -28,13 +28,28 @@ def _about(results: Results) -> str:
         for name, row in results.items()
         if (row["scenes"], row["steps"]) != usual
     ]
-    cell = first["cells"]["plain_safe"]["exact"]["n"]
     return (
         f"{usual[0]} pictures x 5 questions, attacks of at most {usual[1]} steps at 8/255"
         + (f" ({'; '.join(other)})" if other else "")
-        + f"; {cell} prompts of each cell (half of them, with three seeds, for randomised rows); "
+        + f"; {_prompts(results)}; "
         + f"torch {first['torch']}."
     )
+
+
+def _prompts(results: Results) -> str:
+    """How many prompts of each cell the rows were asked, and how often."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name, row in results.items():
+        measured = row["cells"]["plain_safe"]["exact"]
+        seeds = len(measured["seeds"])
+        sizes.setdefault((measured["n"] // seeds, seeds), []).append(name)
+    first, *further = sorted(sizes.items(), key=lambda item: (item[0][1], -len(item[1])))
+    parts = []
+    for number, ((prompts, seeds), names) in enumerate(further):
+        # The size that most randomised rows have comes without their names.
+        parts.append(f"{prompts} for {'randomised rows' if number == 0 else ', '.join(names)}, with {seeds} seeds")
+    (prompts, _), _ = first
+    return f"{prompts} prompts of each cell" + (f" ({'; '.join(parts)})" if parts else "")
 
 
 def _table(results: Results) -> list[str]:
