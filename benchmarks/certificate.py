@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countermeasures_page import PAGE
+from countermeasures_page import OPENING, PAGE
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.solvers import Momentum
@@ -95,7 +95,11 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--vote", type=int, default=64, help="copies by which the class of a trial is found")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--render", action="store_true", help="only docs/countermeasures.md, from the results")
     arguments = parser.parse_args()
+    if arguments.render:
+        render()
+        return
     started = time.monotonic()
     model = RandomizedSmoothing(load("testbed/llava"), arguments.sigma, 9, f"smooth:sigma={arguments.sigma}")
     held = certified(model, 5, arguments.copies)
@@ -119,6 +123,7 @@ def main() -> None:
         "sigma": arguments.sigma,
         "copies": arguments.copies,
         "vote": arguments.vote,
+        "max_new_tokens": held[0].certificate.max_new_tokens,
         "radii": [round(one.certificate.radius, 3) for one in held],
         "labels": [one.certificate.label for one in held],
         "lower": [round(one.certificate.lower, 4) for one in held],
@@ -144,7 +149,8 @@ def render() -> None:
         "",
         f"Sigma {results['sigma']}, {results['copies']} copies for each certificate at 99.9 %, {results['vote']} "
         f"for each trial; radii {min(results['radii'])} to {max(results['radii'])}; the trials' median distance is "
-        f"{results['length_median']:.0%} of the radius.",
+        f"{results['length_median']:.0%} of the radius; replies of at most {results.get('max_new_tokens', OPENING)} "
+        "tokens.",
     ]
     put(PAGE, "trials", lines)
 

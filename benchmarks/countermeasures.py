@@ -34,6 +34,7 @@ from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.certificate import certify
+from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.errors import PictureError
 from equipoise.judges.phrases import PhraseJudge
@@ -50,6 +51,8 @@ EPSILON = 8 / 255
 SEEDS = (1, 2, 3)
 """Of deployed defences; the attack draws from other seeds."""
 REFERENCE = "none"
+REPLY = 48
+"""Tokens of a reply at most, of every row and of the certificates: a vote reads what is certified."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def refusals(chain: Defended, pictures: Sequence[Image.Image], scale: Scale) -> 
     for model in chain.deployed:
         labels, exact = [], []
         for number, (album, picture) in enumerate(zip(scenes(scale.scenes), pictures, strict=True)):
-            exchanges = model.generate([Prompt.ask(text, picture) for text in album.held_out], max_new_tokens=48)
+            exchanges = model.generate([Prompt.ask(text, picture) for text in album.held_out], max_new_tokens=REPLY)
             labels += [CaseLabel(verdict.refused, str(number)) for verdict in PhraseJudge()(exchanges)]
             answers = album.answers or []
             exact += [
@@ -209,7 +212,7 @@ def on_cell(chain: Defended, cell: Any, count: int) -> dict[str, Any]:
         cases = sample_cases(cell, count)
         exchanges: list[Exchange] = []
         for start in range(0, count, 25):
-            exchanges += model.generate([case.prompt for case in cases[start : start + 25]], max_new_tokens=48)
+            exchanges += model.generate([case.prompt for case in cases[start : start + 25]], max_new_tokens=REPLY)
         verdicts = PhraseJudge()(exchanges)
         says = [exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, cases, strict=True)]
         exact.append([CaseLabel(value, str(i)) for i, value in enumerate(says)])
@@ -228,7 +231,7 @@ def cost(model: OpenModel, plain: OpenModel, static: Sequence[Image.Image]) -> d
     clean = [Prompt.ask(album.held_out[0], album.picture) for album in albums]
     refused = [Prompt.ask(album.held_out[0], picture) for album, picture in zip(albums, static, strict=True)]
     memory = [
-        peak(lambda one=one: one.generate(refused[:1], max_new_tokens=48)) + weights(one) for one in (plain, model)
+        peak(lambda one=one: one.generate(refused[:1], max_new_tokens=REPLY)) + weights(one) for one in (plain, model)
     ]
     return {
         "seconds_ratio": seconds_ratio(model, plain, clean),
@@ -244,26 +247,26 @@ def seconds_ratio(model: OpenModel, plain: OpenModel, prompts: Sequence[Prompt])
     for prompt in prompts:
         took = []
         for one in (plain, model):
-            one.generate([prompt], max_new_tokens=48)
+            one.generate([prompt], max_new_tokens=REPLY)
             start = time.perf_counter()
-            one.generate([prompt], max_new_tokens=48)
+            one.generate([prompt], max_new_tokens=REPLY)
             took.append(time.perf_counter() - start)
         ratios.append(took[1] / took[0])
     return round(statistics.median(ratios), 2)
 
 
 def weights(model: OpenModel) -> int:
-    """Bytes of all weights, a denoiser's among them."""
+    """Bytes of all weights, those of a denoiser and of a second model among them."""
     layers = model.layers if isinstance(model, Countermeasure) else ()
     core: Any = model.core if isinstance(model, Countermeasure) else model
-    networks = [core.model]
+    networks, others = [core.model], 0
     for layer in layers:
-        second: Any = getattr(layer, "second", None)
-        networks += [second.model] if second is not None else []
+        if isinstance(layer, CrossCheck):
+            others += weights(layer.fallback_model)
         used: Any = getattr(layer, "transform", None) or getattr(layer, "purifier", None)
         if hasattr(used, "denoiser"):
             networks.append(used.denoiser.network)
-    return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+    return others + sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -282,7 +285,8 @@ def certificates(model: RandomizedSmoothing, count: int) -> dict[str, Any]:
     """How many clean pictures are certified, and how far."""
     certified, sizes = [], []
     for album in scenes(count):
-        certified.append(certify(model, Prompt.ask(album.held_out[0], album.picture), copies=500, seed=5))
+        prompt = Prompt.ask(album.held_out[0], album.picture)
+        certified.append(certify(model, prompt, copies=500, seed=5, max_new_tokens=REPLY))
         sizes.append(album.picture.width * album.picture.height * 3)
     held = [certificate for certificate in certified if certificate.label is not None]
     return {
@@ -290,6 +294,7 @@ def certificates(model: RandomizedSmoothing, count: int) -> dict[str, Any]:
         "as_answer": sum(certificate.label == "answer" for certificate in held),
         "copies": 500,
         "confidence": 0.999,
+        "max_new_tokens": REPLY,
         "sigma": model.sigma,
         "median_radius": round(statistics.median(certificate.radius for certificate in held), 3) if held else None,
         "median_linf_levels": round(
@@ -327,6 +332,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--render", action="store_true")
     parser.add_argument("--costs", action="store_true", help="only the second table, of rows that are done")
+    parser.add_argument("--certificates", action="store_true", help="only the certificates, of rows that are done")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"expected rows of {', '.join(ROWS)}, got {min(unknown)}")
@@ -342,7 +348,15 @@ def main() -> None:
             row = cost(chain.deployed[0], plain, static) | effort(attacked(name, own, chain.attacked))
             with results() as whole:
                 whole[name] |= row
-    for name in [] if arguments.render or arguments.costs else left:
+    if arguments.certificates:
+        for name in [name for name in known if ROWS[name].certified]:
+            smoothed = Defended(ROWS[name], load(ROWS[name].model)).deployed[0]
+            assert isinstance(smoothed, RandomizedSmoothing)
+            certificate = certificates(smoothed, known[name]["scenes"])
+            with results() as whole:
+                whole[name] |= {"certificate": certificate}
+            print(json.dumps({name: certificate}, indent=1), flush=True)
+    for name in [] if arguments.render or arguments.costs or arguments.certificates else left:
         started = time.monotonic()
         row = measure(name, scale)
         row |= {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from page import put
+from page import ends, put
 
 PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
 Results = Mapping[str, Any]
+OPENING = 24
+"""Tokens that certificates read before their length was kept with them."""
 
 
 def render(results: Results, page: Path) -> None:
@@ -26,13 +28,28 @@ def _about(results: Results) -> str:
         for name, row in results.items()
         if (row["scenes"], row["steps"]) != usual
     ]
-    cell = first["cells"]["plain_safe"]["exact"]["n"]
     return (
         f"{usual[0]} pictures x 5 questions, attacks of at most {usual[1]} steps at 8/255"
         + (f" ({'; '.join(other)})" if other else "")
-        + f"; {cell} prompts of each cell (half of them, with three seeds, for randomised rows); "
+        + f"; {_prompts(results)}; "
         + f"torch {first['torch']}."
     )
+
+
+def _prompts(results: Results) -> str:
+    """How many prompts of each cell the rows were asked, and how often."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name, row in results.items():
+        measured = row["cells"]["plain_safe"]["exact"]
+        seeds = len(measured["seeds"])
+        sizes.setdefault((measured["n"] // seeds, seeds), []).append(name)
+    first, *further = sorted(sizes.items(), key=lambda item: (item[0][1], -len(item[1])))
+    parts = []
+    for number, ((prompts, seeds), names) in enumerate(further):
+        # The size that most randomised rows have comes without their names.
+        parts.append(f"{prompts} for {'randomised rows' if number == 0 else ', '.join(names)}, with {seeds} seeds")
+    (prompts, _), _ = first
+    return f"{prompts} prompts of each cell" + (f" ({'; '.join(parts)})" if parts else "")
 
 
 def _table(results: Results) -> list[str]:
@@ -76,13 +93,18 @@ def _called(name: str, row: Mapping[str, Any]) -> str:
 def _rate(measured: Mapping[str, Any]) -> str:
     """`0.62 [0.48, 0.74]`, with the worst seed where there are several."""
     worst = max((value for value in measured["seeds"] if value is not None), default=None)
-    text = f"{measured['rate']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
+    text = _interval(measured)
     return text + (f", worst {worst:.3f}" if len(measured["seeds"]) > 1 and worst is not None else "")
 
 
 def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
     """A rate for each cell; a mean over the seeds where there are several."""
-    return " / ".join(f"{cell[kind]['rate']:.3f} [{cell[kind]['low']:.3f}, {cell[kind]['high']:.3f}]" for cell in cells)
+    return " / ".join(_interval(cell[kind]) for cell in cells)
+
+
+def _interval(measured: Mapping[str, Any]) -> str:
+    low, high = ends(measured)
+    return f"{measured['rate']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _certificate(measured: Mapping[str, Any] | None) -> str:
@@ -93,5 +115,6 @@ def _certificate(measured: Mapping[str, Any] | None) -> str:
         return f"0 of {count}"
     return (
         f"{held} of {count} pictures at {measured['confidence']:.1%}, median radius {measured['median_radius']} "
-        f"(all values by {measured['median_linf_levels']}/255)"
+        f"(all values by {measured['median_linf_levels']}/255), replies of {measured.get('max_new_tokens', OPENING)} "
+        "tokens"
     )

@@ -48,7 +48,7 @@ from equipoise.steering.prompt_sets import own_prompts
 from equipoise.steering.stage_folder import StageFolder
 from equipoise.training.derta.train import DertaTrainingConfig, train
 from equipoise.types import Prompt, Sample
-from page import put
+from page import ends, put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "derta.json"
@@ -362,7 +362,8 @@ def _cell(rate: dict[str, Any]) -> str:
     if rate["rate"] is None:
         return "none scored"
     unscored = f", {rate['unscored']} unscored" if rate["unscored"] else ""
-    return f"{rate['rate']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]{unscored}"
+    low, high = ends(rate)
+    return f"{rate['rate']:.2f} [{low:.2f}, {high:.2f}]{unscored}"
 
 
 if __name__ == "__main__":

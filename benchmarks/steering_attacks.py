@@ -38,7 +38,7 @@ from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
 from induced_refusals import prompt_set
-from page import put
+from page import ends, put
 from refusal import Album, scenes
 
 ROOT: Final = Path(__file__).parents[1]
@@ -207,7 +207,8 @@ def rate(row: dict[str, Any]) -> str:
     if row["rate"] is None:
         return f"none of {row['unscored']} can be judged"
     unscored = f", {row['unscored']} cannot be judged" if row["unscored"] else ""
-    return f"{row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{unscored}"
+    low, high = ends(row)
+    return f"{row['rate']:.2f} [{low:.2f}, {high:.2f}]{unscored}"
 
 
 if __name__ == "__main__":

@@ -45,8 +45,9 @@ from refusal import EPSILON, Album, attack, scenes
 
 RESULTS = Path(__file__).parent / "results" / "time_to_refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-Row = dict[str, dict[str, float | None]]
-"""`ours` and `official` on one picture: `whole` and `reached` in seconds, `steps`, the share `held_out`."""
+Row = dict[str, dict[str, Any]]
+"""`ours` and `official` on one picture: `whole` and `reached` in seconds, `steps`, the share `held_out`. With `run`:
+the `threads` and the `torch` that it was measured with."""
 ENOUGH = 0.95
 EVERY = 5
 
@@ -115,7 +116,8 @@ def main() -> None:
         own = elicit(model)
         print(f"asked what it refuses: {time.perf_counter() - started:.1f} s (cached by revision)", flush=True)
         for index, album in list(enumerate(scenes(arguments.count)))[len(rows) :]:
-            rows.append({"ours": ours(model, own, album, index), "official": official(model, album, index)})
+            run = {"threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]}
+            rows.append({"ours": ours(model, own, album, index), "official": official(model, album, index), "run": run})
             print(json.dumps(rows[-1]), flush=True)
             RESULTS.parent.mkdir(exist_ok=True)
             write_whole(RESULTS, json.dumps(rows, indent=1) + "\n")
@@ -124,7 +126,7 @@ def main() -> None:
 
 def ratio(rows: list[Row], what: str) -> str:
     """The median over pictures of a time of the official recipe over ours, with a 95 % interval by bootstrap."""
-    values = [row["official"][what] / row["ours"]["whole"] for row in rows if row["official"][what] is not None]  # type: ignore[operator]
+    values = [row["official"][what] / row["ours"]["whole"] for row in rows if row["official"][what] is not None]
     if not values:
         return "-"
     random = np.random.default_rng(0)
@@ -137,8 +139,8 @@ def write(rows: list[Row]) -> None:
     """Put the pictures so far into docs/performance.md."""
     reached = sum(row["official"]["reached"] is not None for row in rows)
     lines = [
-        f"`python benchmarks/time_to_refusal.py --count {len(rows)}`, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__.split('+')[0]}, medians over {len(rows)} pictures, 95 % intervals by bootstrap:",
+        f"`python benchmarks/time_to_refusal.py --count {len(rows)}`, {measured_with(rows)}, medians over {len(rows)} "
+        "pictures, 95 % intervals by bootstrap:",
         "",
         "| recipe | seconds | steps | held-out questions refused at the end | times ours |",
         "|---|---|---|---|---|",
@@ -150,6 +152,15 @@ def write(rows: list[Row]) -> None:
         f"| {_mean(rows, 'ours'):.2f} | 1 |",
     ]
     put(PAGE, "time to refusal", lines)
+
+
+def measured_with(rows: list[Row]) -> str:
+    """The threads and the torch of the measurement, whatever machine renders it."""
+    runs = dict.fromkeys((row["run"]["threads"], row["run"]["torch"]) for row in rows if "run" in row)
+    texts = [f"{threads} thread{'s' if threads > 1 else ''}, torch {version}" for threads, version in runs]
+    if any("run" not in row for row in rows):
+        texts.append("threads and torch not kept")
+    return " and ".join(texts)
 
 
 def _median(rows: list[Row], who: str, what: str) -> float:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from equipoise.audit.records import AuditRun
+from equipoise.cli.certify import _lines
+from equipoise.countermeasures.certificate import Certificate
 from tests.cli.command import Command
 from tests.cli.fakes import REFUSAL, photo
 
@@ -159,7 +161,32 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     edge = equipoise("certify", photo(tmp_path / "edge.png", mean=0.5), "What?", *words[:-1])
     assert edge.exit_code == 0, edge.output
     assert "abstains" in edge.stdout
+    assert document["max_new_tokens"] == 64
+    short = equipoise("certify", tmp_path / "dark.png", "What?", *words[:-1], "--max-new-tokens", "7")
+    assert "for replies of at most 7 tokens" in short.stdout
+    assert "votes over a few, never abstains and may differ" in short.stdout
     assert equipoise("certify", tmp_path / "dark.png", " ", *words).exit_code == 2
+
+
+def test_certify_gives_advice_that_helps(equipoise: Command, tmp_path: Path) -> None:
+    words = (photo(tmp_path / "dark.png", mean=0.3), "What?", "-m", "toy/target", "--sigma", "0.1")
+    few = equipoise("certify", *words, "--copies", "9")
+    assert few.exit_code == 2
+    assert "expected at least 10 copies for a confidence of 0.999, got 9" in few.stderr
+    least = equipoise("certify", *words, "--copies", "10")
+    assert "within a Euclidean distance of 0.000298" in least.stdout
+    assert "no other 8-bit picture lies within" in least.stdout
+    assert "no other" not in equipoise("certify", *words, "--copies", "100").stdout
+    unsure = equipoise("certify", *words, "--confidence", "1e-300")
+    assert "expected a confidence from 0.5 and below 1, got 1e-300" in unsure.stderr
+
+
+@pytest.mark.parametrize(
+    ("hits", "hint"), [(540, "more --copies or a smaller --sigma"), (480, "try a smaller --sigma")]
+)
+def test_an_abstention_says_what_would_help(hits: int, hint: str) -> None:
+    (line,) = _lines(Certificate(None, 0.0, 0.4, 1000, hits, 0.999), 0.1, 48)
+    assert line.endswith(hint)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +195,7 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
         (("detect", "--threshold", "inf", "--json"), "expected a finite threshold, got inf"),
         (("detect", "--threshold", "nan"), "expected a finite threshold, got nan"),
         (("detect", "--question", " "), "expected a question, got empty text"),
+        (("detect", "--direction", "."), "expected the name of a file, got the folder ."),
         (("certify", "What?", "--seed", str(2**63)), "expected a seed from 0 and below 2^63"),
         (("perturb", "--out", "out", "--seed", str(-(2**63))), "expected a seed from 0 and below 2^63"),
         (("ask", "What?", "--defend", "tower:id=nothing/at/all"), "expected a transformers model"),

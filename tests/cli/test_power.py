@@ -50,6 +50,15 @@ def test_people_get_one_sentence(equipoise: Command) -> None:
     assert "samples pass a limit of 10.0 % on the upper end of the interval" in gate.stdout
 
 
+def test_a_change_that_a_share_of_discordant_pairs_bounds_is_explained(equipoise: Command) -> None:
+    words = ("--n", "300", "--rate", "0.05", "--paired", "--discordant")
+    bounded = equipoise("power", *words, "0.2")
+    assert bounded.exit_code == 0, bounded.output
+    assert "show a change from 5.0 % to 15.0 %" in bounded.stdout
+    assert "No smaller increase leaves 20.0 % of the samples different." in bounded.stdout
+    assert "No smaller" not in equipoise("power", *words, "0.05").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -59,6 +68,8 @@ def test_people_get_one_sentence(equipoise: Command) -> None:
         (("--max", "0.01"), "expected a rate below the limit"),
         (("--difference", "0"), "expected a difference other than 0"),
         (("--difference", "2"), "expected rates in"),
+        (("--n", "300", "--paired", "--discordant", "-1"), "expected a share of discordant pairs in [0, 1], got -1"),
+        (("--n", "300", "--paired", "--discordant", "nan"), "expected a share of discordant pairs in [0, 1], got nan"),
     ],
 )
 def test_questions_that_have_no_answer(equipoise: Command, words: tuple[str, ...], why: str) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Generator
 
+from equipoise.attacks.large_pictures import seen_pixels
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
+from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.types import Exchange, Prompt
@@ -235,3 +238,28 @@ def test_losses_and_gradients_are_means_over_the_paths_and_gather_in_a_shift() -
     defence.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
     torch.testing.assert_close(shift.grad, 2 * once)
     assert defence.gradient_prompts(QUESTIONS) == QUESTIONS
+
+
+class Seeing(PlainTorchModel):
+    """Sees a number of pixels of every picture."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.differentiable_processor = self
+
+    def seen_pixels(self, picture: Image.Image) -> int:
+        return self.pixels
+
+
+@pytest.mark.parametrize("specs", [["noise"], ["median", "crop"], ["vote", "jpeg"], ["recover:threshold=none"]])
+def test_a_defended_model_sees_as_much_of_a_picture_as_the_model_inside(specs: list[str]) -> None:
+    assert seen_pixels([defend(Seeing(96 * 96), specs)], picture()) == 96 * 96
+    assert seen_pixels([defend(PlainTorchModel(), specs)], picture()) == 0
+
+
+def test_a_second_opinion_sees_as_much_as_the_model_that_sees_most() -> None:
+    for first, second in ((Seeing(64), Seeing(100)), (Seeing(100), Seeing(64)), (PlainTorchModel(), Seeing(100))):
+        assert seen_pixels([CrossCheck(first, second, -4.0, "second")], picture()) == 100
+        assert seen_pixels([defend(CrossCheck(first, second, -4.0, "second"), ["jpeg"])], picture()) == 100
+    assert seen_pixels([CrossCheck(PlainTorchModel(), PlainTorchModel(), -4.0, "second")], picture()) == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,10 @@ from PIL import Image
 from scipy.stats import binom, binomtest, norm
 from torch import Generator
 
-from equipoise.countermeasures.certificate import Certificate, certify, predict
+from equipoise.countermeasures.certificate import Certificate, certify, fewest_copies, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
+from equipoise.judges.phrases import judge_reply
 from equipoise.stats.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.cli.fakes import REFUSAL, BrightnessModel
@@ -29,6 +31,15 @@ class Spelt:
 
 SMOOTHED = RandomizedSmoothing(BrightnessModel("toy/target"), SIGMA, 9, "smooth", judge=Spelt())
 """Refuses above a mean brightness of 0.5; clipping is ten deviations away."""
+
+
+class LateRefusal(BrightnessModel):
+    """Refuses after 30 words, which count as tokens."""
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        words = ("To " + "look at this picture of a garden " * 4 + ", no. " + REFUSAL).split()
+        reply = " ".join(words[:max_new_tokens])
+        return [Exchange(prompt, reply, "stop", self.name) for prompt in prompts]
 
 
 def grey(level: int) -> Prompt:
@@ -71,6 +82,27 @@ def test_unscored_copies_count_against_the_class() -> None:
     assert certify(with_votes(VoteCounts(0, 60, 4), VoteCounts(0, 600, 400)), grey(100), copies=1000).hits == 600
     assert certify(with_votes(VoteCounts(0, 60, 4), VoteCounts(0, 400, 600)), grey(100), copies=1000).label is None
     assert certify(with_votes(VoteCounts(0, 0, 64), VoteCounts(0, 0, 1000)), grey(100)).label is None
+
+
+@pytest.mark.parametrize(("max_new_tokens", "label"), [(24, "answer"), (64, "refuse")])
+def test_the_certified_class_is_that_of_replies_as_long_as_the_deployed_vote_reads(
+    max_new_tokens: int, label: str
+) -> None:
+    model = RandomizedSmoothing(LateRefusal("toy/target"), SIGMA, 9, "smooth")
+    result = certify(model, grey(100), copies=40, selection=8, max_new_tokens=max_new_tokens)
+    (deployed,) = model.generate([grey(100)], max_new_tokens=max_new_tokens)
+    assert (result.label, result.max_new_tokens) == (label, max_new_tokens)
+    assert (judge_reply("", deployed.reply).refusal != "none") is (label == "refuse")
+    assert predict(model, grey(100), copies=20, max_new_tokens=max_new_tokens) == label
+
+
+def test_the_certificate_reads_as_much_as_the_deployed_vote_by_default() -> None:
+    model = RandomizedSmoothing(LateRefusal("toy/target"), SIGMA, 9, "smooth")
+    assert certify(model, grey(100), copies=40, selection=8).label == "refuse"
+    assert predict(model, grey(100), copies=20) == "refuse"
+    default = inspect.signature(RandomizedSmoothing.generate).parameters["max_new_tokens"].default
+    for reader in (certify, predict, RandomizedSmoothing.votes):
+        assert inspect.signature(reader).parameters["max_new_tokens"].default == default
 
 
 def test_the_guess_and_the_bound_look_at_different_noise() -> None:
@@ -151,6 +183,9 @@ def test_the_certificate_says_what_it_needs() -> None:
     for prompt, settings in (
         (grey(100), {"confidence": 1.0}),
         (grey(100), {"confidence": 0.0}),
+        (grey(100), {"confidence": 1e-300}),
+        (grey(100), {"confidence": float("nan")}),
+        (grey(100), {"copies": 9}),
         (grey(100), {"copies": 0}),
         (grey(100), {"selection": 0}),
         (Prompt.ask("What?"), {}),
@@ -158,3 +193,17 @@ def test_the_certificate_says_what_it_needs() -> None:
     ):
         with pytest.raises(UsageError, match=r"expected .*, got "):
             certify(SMOOTHED, prompt, **settings)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected a confidence"):
+        predict(SMOOTHED, grey(100), confidence=float("nan"))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999, 0.99999, 1 - 1e-12])
+def test_the_fewest_copies_certify_if_all_agree_and_one_fewer_cannot(confidence: float) -> None:
+    fewest = fewest_copies(confidence)
+    assert clopper_pearson_lower(fewest, fewest, 1 - confidence) > 0.5
+    assert fewest == 1 or clopper_pearson_lower(fewest - 1, fewest - 1, 1 - confidence) <= 0.5
+    agreed = certify(
+        with_votes(VoteCounts(0, 64, 0), VoteCounts(0, fewest, 0)), grey(100), copies=fewest, confidence=confidence
+    )
+    assert agreed.label == "answer"
+    assert 0 < agreed.radius < float("inf")

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from equipoise.attacks.wording_loss import any_wording_loss
+from equipoise.attacks.wordings import RefusalWording
 from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.media.quantize import to_pixels
@@ -99,3 +101,27 @@ def test_an_attack_is_on_both_models_at_once() -> None:
     torch.testing.assert_close(-both.log_prob(pixels, [SAFE], [REFUSAL]).mean, losses)
     assert not both.is_random
     assert both.revision != CrossCheck(first, second, -5.0, "second").revision
+
+
+def test_the_total_of_a_reply_is_that_of_all_its_tokens() -> None:
+    first, second = PlainTorchModel(0), PlainTorchModel(1)
+    both = CrossCheck(first, second, -4.0, "second")
+    pixels, replies = to_pixels(picture(2)), [REFUSAL, "No.", "I won't"]
+    parts = [model.log_prob(pixels, [SAFE] * 3, replies) for model in (first, second)]
+    result = both.log_prob(pixels, [SAFE] * 3, replies)
+    # Both models split replies alike here, so that the mean over the models is the mean of their totals.
+    torch.testing.assert_close(result.total, (parts[0].total + parts[1].total) / 2)
+    torch.testing.assert_close(result.mean, (parts[0].mean + parts[1].mean) / 2)
+    assert torch.equal(result.mask, parts[0].mask)
+    assert bool((result.tokens[~result.mask] == 0).all())
+
+
+def test_a_set_of_wordings_weighs_them_as_against_one_model() -> None:
+    model = PlainTorchModel(0)
+    twice = CrossCheck(model, PlainTorchModel(0), -4.0, "second")
+    wordings = [RefusalWording(text, ends=True) for text in (REFUSAL, "No.", "I won't")]
+    pixels = to_pixels(picture(2))
+    loss, gradient = any_wording_loss(twice, pixels, [SAFE], wordings)
+    alone, expected = any_wording_loss(model, pixels, [SAFE], wordings)
+    assert loss == pytest.approx(alone, rel=1e-4)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)

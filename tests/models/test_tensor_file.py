@@ -34,3 +34,11 @@ def test_files_of_two_runs_and_damaged_ones_are_one_clear_error(tmp_path: Path) 
     (tmp_path / "a.json").write_text(json.dumps([]))
     with pytest.raises(UsageError, match="another hash"):
         load_with_document(tmp_path / "a", "a thing", "make things")
+
+
+@pytest.mark.parametrize("name", [".", "/", ""])
+def test_a_path_without_a_name_is_one_clear_error(name: str) -> None:
+    with pytest.raises(UsageError, match=r"expected the name of a file, got the folder .*; try "):
+        load_with_document(name, "a thing", "make things")
+    with pytest.raises(UsageError, match="expected the name of a file"):
+        save_with_document(name, {"x": torch.zeros(1)}, {})

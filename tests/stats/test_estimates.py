@@ -79,10 +79,48 @@ def test_clusters_that_agree_widen_the_interval_and_clusters_of_chance_hardly_do
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_a_bootstrap_without_width_never_narrows_the_interval(value: bool) -> None:
+def test_replies_of_clusters_that_all_agree_are_worth_no_more_than_the_clusters(value: bool) -> None:
     result = estimate([CaseLabel(value, str(index // 10)) for index in range(40)])
-    wilson = Rate.of(40 * value, 40)
-    assert (result.low, result.high) == (wilson.low, wilson.high)
+    wilson = Rate.of(4 * value, 4)
+    assert (result.low, result.high) == pytest.approx((wilson.low, wilson.high))
+    assert (result.n, result.clusters) == (40, 4)
+
+
+def test_one_reply_that_dissents_leaves_most_of_the_doubt() -> None:
+    labels = [CaseLabel(index == 0, str(index // 15)) for index in range(60)]
+    assert Rate.of(1, 60).high < 0.1
+    assert estimate(labels).high > 0.25, "3 of 4 clusters tell nothing of how far their replies depend on each other"
+
+
+@pytest.mark.parametrize(
+    ("clusters", "size", "rate", "correlation"), [(10, 15, 0.1, 0.9), (10, 15, 0.1, 1.0), (4, 15, 0.3, 1.0)]
+)
+def test_the_interval_covers_the_rate_where_clusters_are_of_one_mind(
+    clusters: int, size: int, rate: float, correlation: float
+) -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(100):
+        own = rng.random(clusters) < rate
+        follows = rng.random((clusters, size)) < correlation**0.5
+        values = np.where(follows, own[:, None], rng.random((clusters, size)) < rate)
+        result = estimate(CaseLabel(bool(v), str(c)) for c, row in enumerate(values) for v in row)
+        covered += result.low <= rate <= result.high
+    assert covered >= 93
+
+
+def test_a_change_of_whole_clusters_is_as_uncertain_as_that_of_so_many_pairs() -> None:
+    cells = [(True, True)] * 3 + [(False, True)] * 2 + [(False, False)] * 5
+    once = paired_change((CaseLabel(a, str(i)), CaseLabel(b, str(i))) for i, (a, b) in enumerate(cells))
+    often = paired_change(
+        (CaseLabel(a, str(i)), CaseLabel(b, str(i))) for i, (a, b) in enumerate(cells) for _ in range(20)
+    )
+    assert often.change == once.change
+    assert often.low == pytest.approx(once.low)
+    assert often.high >= once.high - 1e-9
+    still = paired_change((CaseLabel(True, str(i)), CaseLabel(True, str(i))) for i in range(4) for _ in range(20))
+    alone = paired_change((CaseLabel(True, str(i)), CaseLabel(True, str(i))) for i in range(4))
+    assert (still.low, still.high) == pytest.approx((alone.low, alone.high))
 
 
 def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[CaseLabel, CaseLabel]]:

@@ -46,6 +46,37 @@ def test_pairs_that_mostly_agree_need_fewer_samples() -> None:
     ) < 0.6 * ComparisonDesign().samples_for(0.05, 0.03)
 
 
+@pytest.mark.parametrize(("rate", "discordant"), [(0.05, 0.2), (0.05, 0.15), (0.02, 0.3), (0.3, 0.5), (0.7, 0.4)])
+@pytest.mark.parametrize("n", [40, 72, 300])
+def test_a_share_of_discordant_pairs_that_small_changes_cannot_have_leaves_larger_ones(
+    rate: float, discordant: float, n: int
+) -> None:
+    design = ComparisonDesign(paired=True, discordant=discordant)
+    least = max(discordant - 2 * rate, 0.0)
+    assert design.least_difference(rate) == pytest.approx(least)
+    most = min(1 - rate, discordant, 2 - 2 * rate - discordant)
+    if design.power_of(n, rate, most) < 0.8:
+        with pytest.raises(UsageError, match="expected enough samples"):
+            design.difference_for(n, rate)
+        return
+    shown = design.difference_for(n, rate)
+    assert least - 1e-9 <= shown <= most
+    assert design.power_of(n, rate, shown) >= 0.8 - 1e-3
+    assert shown == pytest.approx(max(least, 1e-9)) or design.power_of(n, rate, shown - 1e-3) < 0.8
+
+
+def test_forth_and_back_agree_with_a_share_of_discordant_pairs() -> None:
+    design = ComparisonDesign(paired=True, discordant=0.2)
+    n = design.samples_for(0.05, 0.15)
+    assert n == 72
+    assert design.difference_for(n, 0.05) <= 0.15 + 1e-4
+    assert design.difference_for(300, 0.05) == pytest.approx(0.1), "no smaller change has as many discordant pairs"
+
+
+def test_a_power_below_alpha_needs_no_change() -> None:
+    assert ComparisonDesign(power=0.01).difference_for(300, 0.05) == pytest.approx(0, abs=1e-6)
+
+
 def test_a_decrease_can_be_asked_for() -> None:
     assert ComparisonDesign().samples_for(0.08, -0.03) == ComparisonDesign().samples_for(0.05, 0.03)
 
@@ -73,6 +104,11 @@ def test_samples_to_pass_pass_with_that_probability(rate: float, limit: float) -
         lambda: ComparisonDesign(power=1.0),
         lambda: ComparisonDesign(alpha=0.0),
         lambda: ComparisonDesign(discordant=0.1),
+        lambda: ComparisonDesign(paired=True, discordant=-1.0),
+        lambda: ComparisonDesign(paired=True, discordant=1.5),
+        lambda: ComparisonDesign(paired=True, discordant=float("nan")),
+        lambda: ComparisonDesign(paired=True, discordant=0.9).difference_for(300, 0.7),
+        lambda: ComparisonDesign(paired=True, discordant=0.0).difference_for(300, 0.7),
         lambda: ComparisonDesign(paired=True, discordant=0.01).samples_for(0.05, 0.03),
         lambda: ComparisonDesign(paired=True, discordant=0.5).samples_for(0.05, 0.03),
         lambda: samples_to_pass(0.05, 0.05),

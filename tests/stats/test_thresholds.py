@@ -65,6 +65,7 @@ def test_too_few_scores_support_nothing() -> None:
 def test_as_many_scores_are_needed_as_support_the_rate() -> None:
     assert scores_needed(0.05, 0.95) == 59
     assert scores_needed(0.01, 0.95) == 299
+    assert scores_needed(1e-20, 0.95) == pytest.approx(3e20, rel=0.01)
     for rate, confidence in ((0.02, 0.9), (0.1, 0.99), (0.5, 0.6)):
         count = scores_needed(rate, confidence)
         supported = [

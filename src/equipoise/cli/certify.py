@@ -1,10 +1,10 @@
-"""`equipoise certify`: within which distance no picture changes refuse into answer, or back."""
+"""`equipoise certify`: within which distance no picture changes the smoothed class, refuse or answer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.countermeasures.certificate import Certificate
 
 
 @with_options
@@ -25,12 +28,14 @@ def certify(
     copies: Annotated[int, typer.Option(min=1, help="Noisy copies behind the bound.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the statement.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Of the noise.", callback=usable_seed)] = 0,
+    max_new_tokens: o.MaxNewTokens = 64,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
 ) -> None:
     """Certify the smoothed model's class, refuse or answer, around one picture (randomised smoothing).
 
-    The statement is about the vote over noisy copies, `--defend smooth:sigma=...`, not about the model without noise.
+    The statement is about the vote over all noisy copies, not about the model without noise. The vote of
+    `--defend smooth:sigma=...` is over a few copies and never abstains, so that it may differ.
     """
     if not question.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
@@ -42,7 +47,14 @@ def certify(
     picture = open_picture(image)
     loaded = compute.load(model, pictures_for="certify its replies about one")
     smoothed = RandomizedSmoothing(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
-    bound = certify_prompt(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
+    bound = certify_prompt(
+        smoothed,
+        Prompt.ask(question, picture),
+        copies=copies,
+        confidence=confidence,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
     values = 3 * picture.width * picture.height
     if json:
         print_json(
@@ -57,14 +69,23 @@ def certify(
             }
         )
         return
+    print_table(*_lines(bound, sigma, values))
+
+
+def _lines(bound: Certificate, sigma: float, values: int) -> list[str]:
+    """The certificate of a picture with so many values, for people."""
     if bound.label is None:
-        print_table(
-            f"abstains: {bound.hits} of {bound.copies} noisy copies agree, too few to tell; try a smaller --sigma"
-        )
-        return
-    print_table(
-        f"{bound.label}: holds within a Euclidean distance of {bound.radius:.3f} of the picture "
-        f"(every value by at most {255 * bound.linf(values):.2f}/255)",
+        # More copies sharpen the bound of a share above 1/2; they do not help a class that half of them contradict.
+        hint = "more --copies or a smaller --sigma" if 2 * bound.hits > bound.copies else "a smaller --sigma"
+        return [f"abstains: {bound.hits} of {bound.copies} noisy copies agree, too few to tell; try {hint}"]
+    lines = [
+        f"{bound.label}: holds within a Euclidean distance of {bound.radius:.3g} of the picture "
+        f"(every value by at most {255 * bound.linf(values):.3g}/255)",
         f"{bound.hits} of {bound.copies} noisy copies; with confidence {bound.confidence:g} at least {bound.lower:.3f} "
         "of all",
-    )
+        f"of the vote over all noisy copies, for replies of at most {bound.max_new_tokens} tokens; "
+        f"`--defend smooth:sigma={sigma:g}` votes over a few, never abstains and may differ",
+    ]
+    if bound.radius < 1 / 255:
+        lines.append("no other 8-bit picture lies within: one level of one value is further; try more --copies")
+    return lines

@@ -54,6 +54,8 @@ def power(
         shown = design.difference_for(n, rate)
         document = {**settings, "n": n, "difference": shown}
         text = f"{n} {counted} show a change from {percent(rate)} to {percent(rate + shown)} {likely}."
+        if paired and discordant is not None and shown <= design.least_difference(rate):
+            text += f" No smaller increase leaves {percent(discordant)} of the samples different."
     else:
         assert limit is not None
         if paired or discordant is not None:

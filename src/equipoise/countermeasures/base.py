@@ -12,15 +12,24 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
+from PIL import Image
 from torch import Generator, Tensor
 
 from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.transforms.base import Transform
 from equipoise.types import Prompt
+
+
+class PictureView(Protocol):
+    """What knows how finely a model sees pictures, such as a `DifferentiableProcessor`."""
+
+    def seen_pixels(self, picture: Image.Image) -> int:
+        """How many pixels of a picture the model receives, those of all tiles together."""
+        ...
 
 
 class Countermeasure(OpenModel):
@@ -89,6 +98,15 @@ class Countermeasure(OpenModel):
     def core(self) -> OpenModel:
         """The model inside all countermeasures."""
         return self.model.core if isinstance(self.model, Countermeasure) else self.model
+
+    @property
+    def differentiable_processor(self) -> PictureView | None:
+        """The way of pictures into the model inside all countermeasures; None where that model does not say.
+
+        An attack asks it how many pixels of a picture are seen: a defence takes and gives pictures of one size.
+        """
+        processor: PictureView | None = getattr(self.model, "differentiable_processor", None)
+        return processor
 
     def randomness(self, prompt: Prompt, *more: int) -> Generator:
         """The generator of a deployed defence for one prompt.

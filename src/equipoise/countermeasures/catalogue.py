@@ -358,7 +358,11 @@ TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
 
 def _seed(name: str, values: Values) -> int:
     """The seed of a randomised countermeasure; 0 where it has none."""
-    return int(_number(name, values, "seed", int)) if "seed" in values else 0
+    seed = int(_number(name, values, "seed", int)) if "seed" in values else 0
+    # Not every defence hashes it: generators take signed numbers of 64 bits.
+    if not -(2**63) <= seed < 2**63:
+        raise UsageError(f"expected a seed of at most 63 bits for {name}, got one of {seed.bit_length()}; try seed=0")
+    return seed
 
 
 def _number(name: str, values: Values, key: str, kind: type[Any] = float) -> Any:

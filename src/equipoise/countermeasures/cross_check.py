@@ -8,16 +8,31 @@ bounds that: the fallback model must be far from refusing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from PIL import Image
 from torch import Generator, Tensor
 
+from equipoise.countermeasures.base import PictureView
 from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.countermeasures.retry_on_refusal import PromptJudge, RetryOnRefusal
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, Judge, Prompt
+
+
+@dataclass(frozen=True)
+class FinestView:
+    """The view of whichever of several models sees most of a picture."""
+
+    views: tuple[PictureView, ...]
+    """Those of the models that say how much they see."""
+
+    def seen_pixels(self, picture: Image.Image) -> int:
+        """The most pixels of a picture that one of the models receives."""
+        return max(view.seen_pixels(picture) for view in self.views)
 
 
 class CrossCheck(RetryOnRefusal):
@@ -45,6 +60,13 @@ class CrossCheck(RetryOnRefusal):
         super().__init__(model, None, spec, safe=safe, judge=judge)
         self.fallback_model = fallback_model
         self.odds = odds
+
+    @property
+    def differentiable_processor(self) -> PictureView | None:
+        """That of the model that sees most of a picture; None where neither says."""
+        views = [getattr(model, "differentiable_processor", None) for model in (self.model, self.fallback_model)]
+        known = tuple(view for view in views if view is not None)
+        return FinestView(known) if known else None
 
     @property
     def is_random(self) -> bool:
@@ -94,19 +116,21 @@ class CrossCheck(RetryOnRefusal):
         end: bool = True,
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
-        """The mean over both models of each reply's log-probability per token, as a single column.
+        """The mean over both models of each reply's log-probability per token, in each token of the model inside.
 
         A refusal only stands where both are ready to refuse, so an attack on this surrogate is one on both at once. Not
-        token by token, as the two may split a reply into different tokens.
+        token by token, as the two may split a reply into different tokens: `total` is that mean times the tokens of the
+        model inside, as of a reply of that length, so that sums and means of replies compare as those of one model do.
         """
         if pixels is None:
             return super().log_prob(None, prompts, replies, end=end, question_shift=question_shift)
-        means = [
-            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift).mean.to(pixels.device)
+        results = [
+            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift)
             for model, path in self.gradient_paths(pixels)
         ]
-        column = torch.stack(means).mean(0)[:, None]
-        return ReplyLogProbs(column, torch.ones_like(column, dtype=torch.bool))
+        mean = torch.stack([result.mean.to(pixels.device) for result in results]).mean(0)
+        mask = results[0].mask.to(pixels.device)
+        return ReplyLogProbs(torch.where(mask, mean[:, None], 0.0), mask)
 
     def gradient_paths(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
         """Both models see the pixels as they are."""

@@ -97,7 +97,7 @@ class MajorityVote(TransformedModel):
         return replies
 
     def votes(
-        self, prompt: Prompt, count: int, random: Generator, *, batch: int = 64, max_new_tokens: int = 24
+        self, prompt: Prompt, count: int, random: Generator, *, batch: int = 64, max_new_tokens: int = 64
     ) -> VoteCounts:
         """How `count` fresh copies divide.
 
@@ -106,7 +106,7 @@ class MajorityVote(TransformedModel):
             count: how many copies.
             random: source of all randomness.
             batch: copies in one batch.
-            max_new_tokens: enough of a reply to see a refusal begin.
+            max_new_tokens: as of `generate`: a reply that is cut off earlier may be of another class.
         """
         # Copies are made batch by batch: a certificate takes thousands, and that many photos at once would fill the
         # memory.

@@ -22,6 +22,7 @@ def save_with_document(path: str | Path, tensors: Mapping[str, Tensor], document
 
     Raises:
         OutputError: the files cannot be written.
+        UsageError: a path without a name, such as `.`.
     """
     target = _tensor_file(path)
     # Written to memory first, so that the hash in the document is that of exactly these bytes. safetensors refuses
@@ -63,4 +64,6 @@ def load_with_document(path: str | Path, what: str, command: str) -> tuple[dict[
 
 def _tensor_file(path: str | Path) -> Path:
     target = Path(path)
+    if not target.name:
+        raise UsageError(f"expected the name of a file, got the folder {target}; try direction.safetensors")
     return target.with_suffix(".safetensors") if target.suffix in ("", ".json") else target

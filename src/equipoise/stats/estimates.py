@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from equipoise.stats.proportions import Rate
+from equipoise.stats.effective_size import effective_size
+from equipoise.stats.proportions import Rate, wilson
 
 CONFIDENCE: Final = 0.95
 """Coverage of every interval of an audit."""
@@ -76,9 +77,9 @@ def estimate(labels: Iterable[CaseLabel]) -> Estimate:
     """The rate of the labels that are true.
 
     The interval is Wilson's (1927) at 95 %. Where clusters hold several cases, it is the wider, at each end, of
-    Wilson's and of a percentile bootstrap over clusters: the bootstrap sees dependence, but is too narrow for few
-    clusters and has no width at all when all cases agree. Labels under review widen it further: its low end is that
-    of all of them being false, its high end that of all being true.
+    Wilson's for the effective number of cases (`effective_size`) and of a percentile bootstrap over clusters: the
+    bootstrap sees dependence, but is too narrow for few clusters and has no width at all when all cases agree. Labels
+    under review widen it further: its low end is that of all of them being false, its high end that of all being true.
     """
     labels = list(labels)
     scored = [label for label in labels if label.value is not None]
@@ -88,17 +89,28 @@ def estimate(labels: Iterable[CaseLabel]) -> Estimate:
     # Not a distribution over the doubtful labels: nobody knows how often the better guess is right, so the interval
     # covers both extremes.
     if review:
-        low, _ = _rate_ends(scored, lambda label: bool(label.value) and not label.review)
-        _, high = _rate_ends(scored, lambda label: bool(label.value) or label.review)
+        # The effective number of cases is another one in each reading, so that none need be the widest at both ends.
+        low = min(low, _rate_ends(scored, lambda label: bool(label.value) and not label.review)[0])
+        high = max(high, _rate_ends(scored, lambda label: bool(label.value) or label.review)[1])
     clusters = len({label.cluster for label in scored})
     return Estimate(**{**asdict(middle), "low": low, "high": high}, review=review, clusters=clusters)
 
 
 def _rate_ends(scored: Sequence[CaseLabel], counts: Callable[[CaseLabel], bool]) -> tuple[float, float]:
-    values = [counts(label) for label in scored]
-    wilson = Rate.of(sum(values), len(values))
-    low, high = _bootstrap([float(value) for value in values], [label.cluster for label in scored], wilson)
-    return low, high
+    if not scored:
+        return 0.0, 1.0
+    values, clusters = [float(counts(label)) for label in scored], [label.cluster for label in scored]
+    size = effective_size(values, clusters)
+    ends = _wilson_ends(sum(values), len(values), size / len(values))
+    return _bootstrap(values, clusters, _ConfidenceInterval(*ends))
+
+
+def _wilson_ends(count: float, n: int, scale: float) -> tuple[float, float]:
+    """Wilson's limits of `count` in `n` cases that are worth `scale * n` independent ones."""
+    if scale == 1:
+        exact = Rate.of(round(count), n)
+        return exact.low, exact.high
+    return wilson(count / n, scale * n)
 
 
 @dataclass(frozen=True)
@@ -158,9 +170,9 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
 
     The interval is Newcombe's square-and-add for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635,
     method 10), put together from the Wilson limits of both rates. Where clusters hold several pairs, it is the wider,
-    at each end, of that and of a percentile bootstrap over clusters of pairs. Labels under review are counted both
-    ways, but for those of a pair with the same reply on both sides: whatever is true of it is true of both, and the
-    pair shows no change. The p-value is McNemar's exact test on the better guesses.
+    at each end, of that for the effective number of pairs and of a percentile bootstrap over clusters of pairs. Labels
+    under review are counted both ways, but for those of a pair with the same reply on both sides: whatever is true of
+    it is true of both, and the pair shows no change. The p-value is McNemar's exact test on the better guesses.
     """
     pairs = list(pairs)
     scored = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
@@ -210,8 +222,9 @@ def _change_ends(
     values = [(resolved(a, resolve[0]), resolved(b, resolve[1])) for a, b in scored]
     if not values:
         return -1.0, 1.0
-    differences = [float(b) - float(a) for a, b in values]
-    return _bootstrap(differences, [a.cluster for a, _ in scored], _newcombe(*_cells(values)))
+    differences, clusters = [float(b) - float(a) for a, b in values], [a.cluster for a, _ in scored]
+    scale = effective_size(differences, clusters) / len(values)
+    return _bootstrap(differences, clusters, _newcombe(*_cells(values), scale=scale))
 
 
 def _cells(values: Sequence[tuple[bool, bool]]) -> tuple[int, int, int, int]:
@@ -228,10 +241,13 @@ class _ConfidenceInterval:
     high: float
 
 
-def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceInterval:
-    """Newcombe's method 10 for b less a; statsmodels has intervals for independent proportions only."""
+def _newcombe(both: int, only_a: int, only_b: int, neither: int, *, scale: float) -> _ConfidenceInterval:
+    """Newcombe's method 10 for b less a, of pairs each of which is worth `scale` independent ones.
+
+    statsmodels has intervals for independent proportions only.
+    """
     n = both + only_a + only_b + neither
-    a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
+    a, b = (_ConfidenceInterval(*_wilson_ends(count, n, scale)) for count in (both + only_a, both + only_b))
     rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
     # phi = (both neither - only_a only_b) / sqrt(product of the four margins)
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
@@ -239,7 +255,7 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceI
     # The two rates are of the same samples, so they are correlated; phi of the 2 x 2 table says how much. The paper
     # corrects a positive phi for continuity, by n / 2 but not past zero.
     if excess > 0:
-        excess = max(excess - n / 2, 0)
+        excess = max(excess - n / 2 / scale, 0)
     correlation = excess / margins**0.5 if margins else 0.0
     difference = rate_b - rate_a
     # Square and add: the distance from the difference to its lower end is made of b's distance to its lower end and
@@ -252,9 +268,7 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceI
     return _ConfidenceInterval(max(difference - low, -1.0), min(difference + high, 1.0))
 
 
-def _bootstrap(
-    values: Sequence[float], clusters: Sequence[str], closed: Rate | _ConfidenceInterval
-) -> tuple[float, float]:
+def _bootstrap(values: Sequence[float], clusters: Sequence[str], closed: _ConfidenceInterval) -> tuple[float, float]:
     """The wider, at each end, of a closed interval and the percentile bootstrap of the mean over clusters."""
     names, index = np.unique(np.array(clusters, dtype=str), return_inverse=True)
     if len(names) == len(values):

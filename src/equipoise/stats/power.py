@@ -39,6 +39,8 @@ class ComparisonDesign:
                 raise UsageError(f"expected {name} between 0 and 1, got {getattr(self, name)}; try leaving it out")
         if self.discordant is not None and not self.paired:
             raise UsageError("expected a share of discordant pairs with paired samples, got unpaired; try --paired")
+        if self.discordant is not None and not 0 <= self.discordant <= 1:
+            raise UsageError(f"expected a share of discordant pairs in [0, 1], got {self.discordant:g}; try 0.1")
 
     def power_of(self, n: int, rate: float, difference: float) -> float:
         """Probability that `n` samples a side (`n` pairs) show a change from `rate` to `rate + difference`.
@@ -66,6 +68,9 @@ class ComparisonDesign:
     def difference_for(self, n: int, rate: float) -> float:
         """Smallest increase of `rate` that `n` samples a side (pairs) show with this power.
 
+        With a share of discordant pairs no increase is below `least_difference`, which is then the answer where the
+        samples show even that one.
+
         Raises:
             UsageError: no increase of this rate is large enough, or the arguments are no counts and rates.
         """
@@ -74,16 +79,39 @@ class ComparisonDesign:
         if n > MAX_SAMPLES:
             # The exact test sums over some 20 sqrt(n) counts: without a limit a large n fills the memory.
             raise UsageError(f"expected at most {MAX_SAMPLES} samples, got more; try {MAX_SAMPLES}")
-        _check_rates(rate, 0.0)
-        most = 1 - rate
-        if self.paired and self.discordant is not None:
-            most = min(most, self.discordant)
-        if most <= 0 or self.power_of(n, rate, most) < self.power:
+        least, most = max(self.least_difference(rate), 1e-9), self._most_difference(rate)
+        if most < least or self.power_of(n, rate, most) < self.power:
             raise UsageError(
                 f"expected enough samples to see some increase of a rate of {rate:g}, got {n}; try more samples"
             )
-        smallest = 1e-9
-        return float(brentq(lambda d: self.power_of(n, rate, d) - self.power, smallest, most, xtol=1e-5))
+        if self.power_of(n, rate, least) >= self.power:
+            return least
+        return float(brentq(lambda d: self.power_of(n, rate, d) - self.power, least, most, xtol=1e-5))
+
+    def least_difference(self, rate: float) -> float:
+        """Smallest increase of `rate` that is possible with the share of discordant pairs; 0 without one.
+
+        Raises:
+            UsageError: no increase of this rate goes with that share.
+        """
+        _check_rates(rate, 0.0)
+        if self.discordant is None:
+            return 0.0
+        # Pairs that count on one side alone are at most `rate` before and `rate + difference` after.
+        least = max(self.discordant - 2 * rate, 0.0)
+        if least > self._most_difference(rate) + 1e-12:
+            raise UsageError(
+                f"expected a share of discordant pairs of at most {min(2 - 2 * rate, 1):g} for increases of a rate of "
+                f"{rate:g}, got {self.discordant:g}; try a smaller one"
+            )
+        return least
+
+    def _most_difference(self, rate: float) -> float:
+        """Largest increase of `rate` that is possible."""
+        if self.discordant is None:
+            return 1 - rate
+        # Pairs that count on one side alone are at most those that do not count on the other.
+        return min(1 - rate, self.discordant, 2 - 2 * rate - self.discordant)
 
     def _discordant(self, rate: float, difference: float) -> float:
         """Share of pairs that differ: given, or that of unrelated measurements."""
@@ -92,7 +120,7 @@ class ComparisonDesign:
         if self.discordant is None:
             return max(most, abs(difference))
         highest = min(rate + other, 2 - rate - other)
-        if not abs(difference) <= self.discordant <= highest + 1e-12:
+        if not abs(difference) - 1e-12 <= self.discordant <= highest + 1e-12:
             raise UsageError(
                 f"expected a share of discordant pairs from {abs(difference):g} to {highest:g} for rates of {rate:g} "
                 f"and {other:g}, got {self.discordant:g}; try a value between"
@@ -157,7 +185,7 @@ def _mcnemar_power(n: int, difference: float, discordant: float, alpha: float) -
     critical = np.where(2 * binom.cdf(critical, pairs, 0.5) <= alpha, critical, critical - 1)
     # Discordant pairs are up or down: up + down = discordant and up - down = |difference|, so that up's share of them
     # is this. Under the null it is 1/2.
-    share = (discordant + abs(difference)) / (2 * discordant)
+    share = min((discordant + abs(difference)) / (2 * discordant), 1.0)
     rejected = binom.cdf(critical, pairs, share) + binom.cdf(critical, pairs, 1 - share)
     return float(np.sum(binom.pmf(pairs, n, discordant) * rejected))
 

@@ -10,6 +10,24 @@ from equipoise.errors import UsageError
 from equipoise.types import Verdict
 
 
+def wilson(rate: float, size: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a rate of `size` independent cases, which need not be a whole number.
+
+    Args:
+        rate: in [0, 1].
+        size: above 0; such as an effective sample size.
+        confidence: coverage of the interval, in (0, 1).
+    """
+    # scipy.stats takes most of a second to import; Rate.of waits for it in the same way.
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + confidence) / 2))
+    # The ends solve |rate - p| = z sqrt(p (1 - p) / size) for p.
+    middle = (rate + z * z / (2 * size)) / (1 + z * z / size)
+    reach = z / (1 + z * z / size) * (rate * (1 - rate) / size + (z / (2 * size)) ** 2) ** 0.5
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
 @dataclass(frozen=True)
 class Rate:
     """The share of scored cases that show something, with a Wilson interval and the count of unscored cases."""

@@ -87,7 +87,8 @@ def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95)
 def scores_needed(rate: float, confidence: float) -> int:
     """How many clean scores, none of them above the threshold, support a false-positive rate."""
     # (1 - rate)^n <= 1 - confidence: so rarely would n cases all stay below the threshold at a higher rate.
-    return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
+    # log1p: 1 - rate is 1 for a tiny rate, and its logarithm no divisor.
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
 
 
 def _upper(hits: int, count: int, confidence: float) -> float:
