@@ -138,12 +138,8 @@ def pseudo_harmful(
     if pictures is not PictureChoice.none:
         _require_pictures(victim)
     search = _search(method, models, writer or model, victim, gate, seed, _growth(candidates, weight, ban, seed))
-    recipe = search.recipe | {
-        "gate": gate.recipe,
-        "judge": replies_judge.identity,
-        "seeds": [[prompt.topic, prompt.text] for prompt in rows],
-        "seed": seed,
-    }
+    seeds = [[prompt.topic, prompt.text] for prompt in rows]
+    recipe = search.recipe | {"gate": gate.recipe, "judge": replies_judge.identity, "seeds": seeds, "seed": seed}
     with claim_folder(out):
         stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         run = GenerationRun(search, victim, gate, rows, stages, embed=embed, seed=seed)
