@@ -19,7 +19,7 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, detection_metrics, train
 from tests.guard.tiny_models import decoder, encoder
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, replace_weights
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
@@ -134,3 +134,12 @@ def test_a_detector_of_an_adapter_needs_its_base(tmp_path: Path) -> None:
     decoder(base, seed=5)
     with pytest.raises(ModelError, match="got others"):
         load(str(out))
+
+
+def test_a_base_with_other_weights_is_another_recipe(tmp_path: Path) -> None:
+    base = encoder(tmp_path / "base")
+    recipe = DetectorTrainingConfig(str(base), epochs=1, **SMALL)  # type: ignore[arg-type]
+    train(recipe, ROWS, tmp_path / "out", device="cpu")
+    replace_weights(base)
+    with pytest.raises(UsageError, match="got another base_weights"):
+        train(recipe, ROWS, tmp_path / "out", device="cpu")

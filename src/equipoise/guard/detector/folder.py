@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import ModelError
-from equipoise.files import folder_hash
+from equipoise.files import folder_hash, weights_hash
 from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
 from equipoise.judges.int8 import dequantize_rows, quantize_rows
@@ -63,6 +63,22 @@ def read(
     elif dtype is None and reduced and (device or "cpu") == "cpu":
         dtype = _reduced_format()
     return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", dtype or "float32", early_exit)
+
+
+def full_network_hash(folder: Path) -> str:
+    """Of all that decides the scores of a detector without its early exit, which is trained to follow them.
+
+    Args:
+        folder: as `write` leaves it.
+
+    Raises:
+        ModelError: no detector there.
+    """
+    settings = _DetectorFolder(folder).settings
+    described = [settings.get(name) for name in ("pooling", "template", "calibration")]
+    adapter = folder / ADAPTER
+    # The settings of an adapter hold the hash of its base's weights.
+    return digest([described, weights_hash(folder, without=[GLANCE]), folder_hash(adapter) if adapter.is_dir() else ""])
 
 
 def _reduced_format() -> str | None:
