@@ -133,3 +133,32 @@ def test_wrong_values_are_one_line(files: dict[str, Path], tmp_path: Path) -> No
         assert code == 2
         assert message in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_planted")
+def test_no_vector_of_a_former_run_stays(files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3]
+    assert run(*words, *options(files))[0] == 0
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    none = ["--harmful", files["harmless"], "--harmless", files["harmless"]]
+    code, _, err = run(*words, *none)
+    assert code == 2
+    assert "--overwrite" in err
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3, "nothing was replaced"
+    assert run(*words, *none, "--overwrite")[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["find.json"]
+
+
+@pytest.mark.usefixtures("_planted")
+def test_vectors_of_a_former_run_are_gone_before_the_new_ones_are_found(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3, *options(files)]
+    assert run(*words)[0] == 0
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("equipoise.steering.find.find_direction", killed)
+    assert run(*words, "--seed", 1, "--overwrite")[0] != 0
+    assert not list(tmp_path.glob("*.*"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -58,6 +58,9 @@ Count = Annotated[
 ReplyTokensOption = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
 Keep = Annotated[float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")]
 DirectionSeed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
+
+VECTORS: Final = ("refusal", "surgical", "conditional")
+"""Names of the files that `direction find` may write."""
 
 
 @direction.command("find")
@@ -117,6 +120,8 @@ def find(
         search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
+        if search.stages.replaced:
+            _remove_results(out, [*VECTORS, "find"])
         result = find_direction(search, *sets.values())
         files: dict[str, str] = {}
         document: dict[str, Any] = {"model": steerable.name, "revision": steerable.revision, "recipe": recipe}
@@ -129,8 +134,10 @@ def find(
             document["condition"] = conditional.describe() | dict(conditional.condition.calibration)
         if result.surgical is not None:
             files["surgical"] = str(result.surgical.save(out / "surgical.safetensors"))
-    document["files"] = files
-    write_json(out / "find.json", document)
+        # A vector that this run did not write is one of another run.
+        _remove_results(out, set(VECTORS) - set(files))
+        document["files"] = files
+        write_json(out / "find.json", document)
     if json:
         print_json(document)
         return
@@ -224,6 +231,12 @@ def apply(
     spec = f"{names[mode]}:{file}" + ("" if mode == "conditional" else f",{mode},{coefficient:g}")
     changed = steered(plain, names[mode], str(file), spec, mode=mode, coefficient=coefficient)
     print_reply_pairs(plain, changed, prompt, what=mode, key="steered", max_new_tokens=max_new_tokens, json=json)
+
+
+def _remove_results(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        for suffix in (".safetensors", ".json"):
+            (out / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -33,6 +33,8 @@ class StageFolder:
         self._folder = folder
         self._documents: dict[str, Any] = {}
         self._tensors: dict[str, dict[str, Tensor]] = {}
+        self.replaced = False
+        """Whether stages of another recipe were removed: results beside the folder are theirs."""
         if folder is None:
             return
         file = folder / "recipe.json"
@@ -46,6 +48,7 @@ class StageFolder:
                     "try another --out, or --overwrite"
                 )
             shutil.rmtree(folder)
+            self.replaced = True
         write_json(file, recipe)
 
     def get(self, name: str) -> Any:
