@@ -162,3 +162,25 @@ def test_vectors_of_a_former_run_are_gone_before_the_new_ones_are_found(
     monkeypatch.setattr("equipoise.steering.find.find_direction", killed)
     assert run(*words, "--seed", 1, "--overwrite")[0] != 0
     assert not list(tmp_path.glob("*.*"))
+
+
+@pytest.mark.usefixtures("_planted")
+@pytest.mark.parametrize("verb", ["find", "measure"])
+def test_another_number_format_is_another_recipe(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path / "f", "--reply-tokens", 3, *options(files)]
+    assert run(*words)[0] == 0
+    if verb == "measure":
+        sets = options(files, "contrast-harmful")
+        words = [
+            "direction", "measure", tmp_path / "f" / "refusal.safetensors", "-m", "x", "--out", tmp_path / "m", *sets,
+            "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
+        ]  # fmt: skip
+        assert run(*words)[0] == 0
+    other = planted_model()
+    other.model.to(torch.bfloat16)
+    monkeypatch.setattr(WeightOptions, "load", lambda *_args, **_kwargs: other)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "another recipe" in err

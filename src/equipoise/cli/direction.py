@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from equipoise.steering.find import DirectionSearch, FindResult
     from equipoise.steering.measurement import DirectionMeasurement
     from equipoise.steering.prompt_sets import OwnSet, PromptSet
+    from equipoise.steering.steerable import Steerable
 
 direction = typer.Typer(
     no_args_is_help=True, help="The direction in a model's activations that decides refusals: find, measure, apply."
@@ -118,7 +119,7 @@ def find(
         _capture_workers(workers, compute, model, out) as capturing,
     ):
         search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
-        recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
+        recipe = _recipe(steerable, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         if search.stages.replaced:
             _remove_results(out, [*VECTORS, "find"])
@@ -193,7 +194,7 @@ def measure(
     if coefficient:
         settings = replace(settings, coefficients=tuple(sorted(set(coefficient))))
     steerable = Steerable.of(compute.load(model))
-    recipe = _recipe(steerable.revision, sets, asdict(settings) | {"direction": loaded.digest})
+    recipe = _recipe(steerable, sets, asdict(settings) | {"direction": loaded.digest})
     with claim_folder(out), stage_bar() as progress:
         measurer = DirectionMeasurer(steerable, loaded, sets, settings, progress=progress)
         measurer.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
@@ -273,9 +274,10 @@ def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
         )
 
 
-def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
+def _recipe(steerable: Steerable, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
     sources = {name: [source.sha256, len(source)] for name, source in sets.items()}
-    return {"revision": revision, "prompts": sources, "settings": settings}
+    weights = {"revision": steerable.revision, "dtype": steerable.number_format}
+    return weights | {"prompts": sources, "settings": settings}
 
 
 def _number(value: float | None) -> str:

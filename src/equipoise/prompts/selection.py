@@ -243,7 +243,8 @@ class _Evaluator:
         if self.folder is None or not revision:
             return self._outcome(candidate, usable, part)
         judge = identity_of(self.judge)
-        key = self.folder.key(candidate.name, str(revision), usable, judge, self.max_new_tokens)
+        number_format = str(getattr(candidate.model, "number_format", ""))
+        key = self.folder.key(candidate.name, str(revision), usable, judge, self.max_new_tokens, number_format)
         outcome = self.folder.get(key)
         if outcome is None:
             outcome = self._outcome(candidate, usable, part)

@@ -200,7 +200,7 @@ class DirectionSearch:
         self, prompts: Sequence[Prompt], parts: Sequence[Sequence[int]], positions: int | None
     ) -> list[CaptureOrder]:
         """Batches of prompts as orders to workers."""
-        revision, tokens = self.steerable.revision, self.settings.reply_tokens
+        revision, tokens = self.steerable.exact_revision, self.settings.reply_tokens
         return [
             CaptureOrder(tuple(prompts[i] for i in indices), tuple(indices), revision, positions, tokens)
             for indices in parts
