@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
 
@@ -143,3 +143,14 @@ def test_a_base_with_other_weights_is_another_recipe(tmp_path: Path) -> None:
     replace_weights(base)
     with pytest.raises(UsageError, match="got another base_weights"):
         train(recipe, ROWS, tmp_path / "out", device="cpu")
+
+
+def test_another_adapter_is_another_detector(tmp_path: Path) -> None:
+    base = decoder(tmp_path / "base")
+    small = SMALL | {"embeddings": False}
+    recipe = DetectorTrainingConfig(str(base), epochs=1, lora=2, adapter_only=True, **small)  # type: ignore[arg-type]
+    out = train(recipe, ROWS, tmp_path / "out", device="cpu")
+    before = load(str(out)).identity
+    file = out / "adapter" / "adapter_model.safetensors"
+    save_file({name: weight * 2 for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
+    assert load(str(out)).identity != before

@@ -149,12 +149,20 @@ class _DetectorFolder:
                     PlattScaling(**settings["calibration"]),
                     name=name,
                     # Of what decides the scores, not of where it lies.
-                    identity=digest([version, folder_hash(self.folder), early_exit_settings is not None]),
+                    identity=digest(
+                        [version, folder_hash(self.folder), early_exit_settings is not None, *self._adapter_hash]
+                    ),
                     device=device,
                     early_exit=exit_network,
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
+
+    @property
+    def _adapter_hash(self) -> list[str]:
+        """Of the adapter, whose settings hold the hash of its base's weights; empty without one."""
+        adapter = self.folder / ADAPTER
+        return [folder_hash(adapter)] if adapter.is_dir() else []
 
     def _base(self, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
         """The network under the linear unit, and its tokenizer."""
