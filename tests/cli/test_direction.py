@@ -184,3 +184,18 @@ def test_another_number_format_is_another_recipe(
     code, _, err = run(*words)
     assert code == 2
     assert "another recipe" in err
+
+
+@pytest.mark.usefixtures("_planted")
+def test_rows_of_another_label_are_left_out_with_a_word(files: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "pseudo.csv"
+    texts = files["pseudo-harmful"].read_text().splitlines()
+    labels = ("answer", "borderline", "refuse", "answer")
+    lines = [f"{text},{labels[i % 4]}" for i, text in enumerate(texts)]
+    table.write_text("\n".join(["prompt,expected", *lines]) + "\n")
+    words = [*options(files, "pseudo-harmful"), "--pseudo-harmful", table, "--reply-tokens", 3]
+    code, _, err = run("direction", "find", "-m", "x", "--out", tmp_path / "f", *words)
+    assert code == 0, err
+    assert "20 of 40 rows" in err
+    recipe = json.loads((tmp_path / "f" / "find.json").read_text())["recipe"]
+    assert recipe["prompts"]["pseudo_harmful"][1] == 20

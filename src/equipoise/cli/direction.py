@@ -16,6 +16,7 @@ from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
+from equipoise.cli.options.prompt_sets import class_prompts
 from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import UsageError
 from equipoise.folder_lock import claim_folder
@@ -261,9 +262,7 @@ def _capture_workers(
 
 
 def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
-    from equipoise.steering.prompt_sets import own_prompts, read_prompts
-
-    return (own_prompts(own) if path is None else read_prompts(path)).first(count)
+    return class_prompts(path, own).first(count)
 
 
 def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
