@@ -116,7 +116,7 @@ def recognised_refusals(search: DirectionSearch, scorer: CandidateScorer, contra
     odds: list[float] | None = search.stages.get("contrast-odds")
     if odds is None:
         odds = scorer.sweep(prompts)[0].tolist() if prompts else []
-        search.stages.put("contrast-odds", odds)
+        search.put("contrast-odds", odds)
     return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > scorer.boundary]
 
 
