@@ -200,3 +200,19 @@ def test_rows_of_another_label_are_left_out_with_a_word(files: dict[str, Path], 
     assert "20 of 40 rows" in err
     recipe = json.loads((tmp_path / "f" / "find.json").read_text())["recipe"]
     assert recipe["prompts"]["pseudo_harmful"][1] == 20
+
+
+@pytest.mark.usefixtures("_planted")
+def test_another_judge_is_another_recipe(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("direction", "find", "-m", "x", "--out", tmp_path / "f", "--reply-tokens", 3, *options(files))[0] == 0
+    words = [
+        "direction", "measure", tmp_path / "f" / "refusal.safetensors", "-m", "x", "--out", tmp_path / "m",
+        *options(files, "contrast-harmful"), "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
+    ]  # fmt: skip
+    assert run(*words)[0] == 0
+    monkeypatch.setattr("equipoise.judges.phrases.PhraseJudge.identity", "other")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "another recipe" in err

@@ -176,6 +176,7 @@ def measure(
     from dataclasses import asdict, replace
 
     from equipoise.files import write_json
+    from equipoise.judges.run_judge import identity_of
     from equipoise.report.direction_page import write as write_page
     from equipoise.steering.direction import Direction
     from equipoise.steering.measure import DirectionMeasurer, MeasureSettings, measure_direction
@@ -195,9 +196,10 @@ def measure(
     if coefficient:
         settings = replace(settings, coefficients=tuple(sorted(set(coefficient))))
     steerable = Steerable.of(compute.load(model))
-    recipe = _recipe(steerable, sets, asdict(settings) | {"direction": loaded.digest})
     with claim_folder(out), stage_bar() as progress:
         measurer = DirectionMeasurer(steerable, loaded, sets, settings, progress=progress)
+        decides = {"direction": loaded.digest, "judge": identity_of(measurer.judge)}
+        recipe = _recipe(steerable, sets, asdict(settings) | decides)
         measurer.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         measurement = measure_direction(measurer, RefusalOpeners.from_dict(loaded.details["openers"]))
     shared = [name for name, source in sets.items() if loaded.data.get(name) == source.sha256]
