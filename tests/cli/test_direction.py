@@ -216,3 +216,17 @@ def test_another_judge_is_another_recipe(
     code, _, err = run(*words)
     assert code == 2
     assert "another recipe" in err
+
+
+@pytest.mark.usefixtures("_planted")
+@pytest.mark.parametrize(("rate", "supported"), [(0.025, False), (0.2, True)])
+def test_a_condition_that_cannot_keep_its_promise_says_so(
+    files: dict[str, Path], tmp_path: Path, rate: float, supported: bool
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3, *options(files), "--fpr", rate]
+    code, _, err = run(*words)
+    assert code == 0
+    threshold = json.loads((tmp_path / "find.json").read_text())["condition"]["threshold"]
+    assert threshold["supported"] is supported
+    assert ("the bound of --fpr 0.025 does not hold" in err) is not supported
+    assert ("119 would do" in err) is not supported

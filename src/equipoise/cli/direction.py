@@ -133,6 +133,7 @@ def find(
         conditional, document["added"] = _conditional(search, result, sets, fpr)
         if conditional is not None:
             files["conditional"] = str(conditional.save(out / "conditional.safetensors"))
+            _warn_unsupported(conditional)
             document["condition"] = conditional.describe() | dict(conditional.condition.calibration)
         if result.surgical is not None:
             files["surgical"] = str(result.surgical.save(out / "surgical.safetensors"))
@@ -314,6 +315,21 @@ def _conditional(
         seed=search.settings.seed,
         progress=search.progress,
     ), document
+
+
+def _warn_unsupported(conditional: ConditionalAddition) -> None:
+    """Say where too few harmless prompts stand behind the promise of a condition."""
+    from equipoise.stats.thresholds import scores_needed
+
+    threshold = conditional.condition.calibration["threshold"]
+    rate, count, confidence = (threshold[name] for name in ("target_rate", "count", "confidence"))
+    if not threshold["supported"]:
+        needed = scores_needed(rate, confidence)
+        warn(
+            f"the bound of --fpr {rate:g} does not hold: with {count} harmless prompts for its threshold the condition "
+            f"may steer up to {threshold['bound']:.3f} of such prompts ({100 * confidence:g} % confidence); {needed} "
+            f"would do, which takes {2 * (needed - count)} more in --harmless, as half of them set the threshold"
+        )
 
 
 def _print_result(result: FindResult, added: dict[str, Any] | None, files: dict[str, str]) -> None:
