@@ -127,6 +127,8 @@ def test_wrong_values_are_one_line(files: dict[str, Path], tmp_path: Path) -> No
         (["find", "-m", "x", "--out", tmp_path, "--keep", 0], "--keep in (0, 1]"),
         (["find", "-m", "x", "--out", tmp_path, "--fpr", 1], "--fpr in (0, 1)"),
         (["find", "-m", "x", "--out", tmp_path, "--kl-limit", 0], "--kl-limit above 0"),
+        (["find", "-m", "x", "--out", tmp_path, "--kl-limit", "inf"], "--kl-limit above 0"),
+        (["find", "-m", "x", "--out", tmp_path, "--kl-limit", "nan"], "--kl-limit above 0"),
         (["measure", tmp_path / "no.safetensors", "-m", "x", "--out", tmp_path], "direction find"),
         (["apply", tmp_path / "no.safetensors", "Hi", "-m", "x", "--mode", "remove"], "--mode ablate"),
     ):

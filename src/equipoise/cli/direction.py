@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -269,9 +270,9 @@ def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
 
 
 def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
-    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
+    if not 0 < keep <= 1 or not 0 < fpr < 1 or not 0 < kl_limit < math.inf:
         raise UsageError(
-            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
+            f"expected --keep in (0, 1], --fpr in (0, 1) and a finite --kl-limit above 0, got {keep:g}, {fpr:g} and "
             f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
         )
 

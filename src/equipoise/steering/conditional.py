@@ -24,7 +24,7 @@ from equipoise.models.language_tower import StreamEdit, edited_layer_inputs
 from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.thresholds import Threshold, calibrate
-from equipoise.steering.direction import FORMAT, Direction
+from equipoise.steering.direction import FORMAT, Direction, require_coefficient
 from equipoise.steering.edits import DeviceCopies, capture
 from equipoise.steering.prompt_forward import StageProgress, forward_batches, no_progress, run_prompts
 from equipoise.steering.prompt_sets import PromptSet
@@ -93,6 +93,10 @@ class ConditionalAddition:
     """What is added, at its own layer, which is not below the condition's."""
     coefficient: float = 1.0
     """Times the direction."""
+
+    def __post_init__(self) -> None:
+        """Check the coefficient."""
+        require_coefficient(self.coefficient)
 
     @contextmanager
     def applied(self, steerable: Steerable) -> Iterator[RowGates]:

@@ -154,7 +154,7 @@ class DirectionSearch:
         self.stages.put(PASSES, {"others": self.passes, "sweeps": sweeps})
 
     def _kept_passes(self, name: str) -> int:
-        return int((self.stages.get(PASSES) or {}).get(name, 0))
+        return int((self.stages.get(PASSES, dict) or {}).get(name, 0))
 
     @property
     def depth(self) -> int:
@@ -164,7 +164,7 @@ class DirectionSearch:
     def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Each prompt's reply: its tokens, its text, and whether the judge says it refuses (None: unscored)."""
         stage = f"replies-{name}"
-        rows: dict[str, dict[str, Any]] = self.stages.get(stage) or {}
+        rows: dict[str, dict[str, Any]] = self.stages.get(stage, dict) or {}
         left = [indices for indices in batches(prompts, 32) if str(indices[0]) not in rows]
 
         def keep(indices: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
@@ -269,7 +269,7 @@ class DirectionSearch:
             return f"{stage}-{part}{candidate.layer}{candidate.position}"
 
         def stored(part: str, candidate: Candidate, work: Callable[[Candidate], Candidate]) -> Candidate:
-            document = self.stages.get(name(part, candidate))
+            document = self.stages.get(name(part, candidate), dict)
             if document is None:
                 document = work(candidate).to_dict()
                 self.put(name(part, candidate), document)
@@ -339,7 +339,7 @@ def find_direction(
     everything = len(ranked) * (len(scorer.harmful) + 2 * len(scorer.harmless)) * len(openers.passes)
     counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
     # Kept as it was here: a later call begins with the sweeps of the surgical vector counted as well.
-    sweeps: int | None = search.stages.get(SWEEP_PASSES)
+    sweeps: int | None = search.stages.get(SWEEP_PASSES, int)
     if sweeps is None:
         sweeps = scorer.passes
         search.put(SWEEP_PASSES, sweeps)

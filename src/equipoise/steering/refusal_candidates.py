@@ -80,7 +80,7 @@ def prepare_candidates(
         eligible,
     )
     scored_on = kept["harmful-validation"], kept["harmless-validation"]
-    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary"))
+    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary", float))
     search.use_scorer(scorer)
     search.put("boundary", scorer.boundary)
     answered = _with_label(*labelled["harmful-validation"], wanted=False) + kept["harmless-validation"]
