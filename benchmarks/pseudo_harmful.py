@@ -47,7 +47,7 @@ from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.proportions import Rate
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.steering.stage_folder import StageFolder
-from equipoise.types import Sample
+from equipoise.types import Prompt, Sample
 from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -237,7 +237,7 @@ def describe(
     """Refusals of both models, perplexity, and held-out judges on accepted prompts."""
     texts, seeds = [prompt.text for prompt in accepted], [prompt.seed.text for prompt in accepted]
     models = {"victim": victim.model} | ({"second": second} if second is not None else {})
-    transfer = measure_transfer(models, texts, seeds, default_judge()) if texts else []
+    transfer = measure_transfer(models, [Prompt.ask(text) for text in texts], seeds, default_judge()) if texts else []
     own = perplexity(writer, texts)
     return {
         "transfer": [row.to_dict() | {"least_ratio": row.least_ratio} for row in transfer],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -115,9 +115,15 @@ def folder_hash(folder: Path, *, deep: bool = False) -> str:
     return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 
-def weights_hash(folder: Path) -> str:
-    """`sha256:` over names and bytes of a model folder's weight files alone."""
+def weights_hash(folder: Path, *, without: Collection[str] = ()) -> str:
+    """`sha256:` over names and bytes of a model folder's weight files alone.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        without: names of files that are left out.
+    """
     files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
+    files = [path for path in files if path.name not in without]
     return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 

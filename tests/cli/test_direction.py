@@ -103,7 +103,8 @@ def test_a_second_run_computes_nothing_again_and_another_recipe_is_refused(
     assert run(*words)[0] == 0
     second = json.loads((tmp_path / "find.json").read_text())
     assert second["candidates"] == first["candidates"]
-    assert second["counts"]["forward passes"] == 0
+    assert second["counts"] == first["counts"]
+    assert first["counts"]["forward passes"] > first["counts"]["sweep passes"] > 0
 
     code, _, err = run(*words, "--seed", 1)
     assert code == 2
@@ -126,6 +127,8 @@ def test_wrong_values_are_one_line(files: dict[str, Path], tmp_path: Path) -> No
         (["find", "-m", "x", "--out", tmp_path, "--keep", 0], "--keep in (0, 1]"),
         (["find", "-m", "x", "--out", tmp_path, "--fpr", 1], "--fpr in (0, 1)"),
         (["find", "-m", "x", "--out", tmp_path, "--kl-limit", 0], "--kl-limit above 0"),
+        (["find", "-m", "x", "--out", tmp_path, "--kl-limit", "inf"], "--kl-limit above 0"),
+        (["find", "-m", "x", "--out", tmp_path, "--kl-limit", "nan"], "--kl-limit above 0"),
         (["measure", tmp_path / "no.safetensors", "-m", "x", "--out", tmp_path], "direction find"),
         (["apply", tmp_path / "no.safetensors", "Hi", "-m", "x", "--mode", "remove"], "--mode ablate"),
     ):
@@ -133,3 +136,99 @@ def test_wrong_values_are_one_line(files: dict[str, Path], tmp_path: Path) -> No
         assert code == 2
         assert message in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_planted")
+def test_no_vector_of_a_former_run_stays(files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3]
+    assert run(*words, *options(files))[0] == 0
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    none = ["--harmful", files["harmless"], "--harmless", files["harmless"]]
+    code, _, err = run(*words, *none)
+    assert code == 2
+    assert "--overwrite" in err
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3, "nothing was replaced"
+    assert run(*words, *none, "--overwrite")[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["find.json"]
+
+
+@pytest.mark.usefixtures("_planted")
+def test_vectors_of_a_former_run_are_gone_before_the_new_ones_are_found(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3, *options(files)]
+    assert run(*words)[0] == 0
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("equipoise.steering.find.find_direction", killed)
+    assert run(*words, "--seed", 1, "--overwrite")[0] != 0
+    assert not list(tmp_path.glob("*.*"))
+
+
+@pytest.mark.usefixtures("_planted")
+@pytest.mark.parametrize("verb", ["find", "measure"])
+def test_another_number_format_is_another_recipe(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path / "f", "--reply-tokens", 3, *options(files)]
+    assert run(*words)[0] == 0
+    if verb == "measure":
+        sets = options(files, "contrast-harmful")
+        words = [
+            "direction", "measure", tmp_path / "f" / "refusal.safetensors", "-m", "x", "--out", tmp_path / "m", *sets,
+            "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
+        ]  # fmt: skip
+        assert run(*words)[0] == 0
+    other = planted_model()
+    other.model.to(torch.bfloat16)
+    monkeypatch.setattr(WeightOptions, "load", lambda *_args, **_kwargs: other)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "another recipe" in err
+
+
+@pytest.mark.usefixtures("_planted")
+def test_rows_of_another_label_are_left_out_with_a_word(files: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "pseudo.csv"
+    texts = files["pseudo-harmful"].read_text().splitlines()
+    labels = ("answer", "borderline", "refuse", "answer")
+    lines = [f"{text},{labels[i % 4]}" for i, text in enumerate(texts)]
+    table.write_text("\n".join(["prompt,expected", *lines]) + "\n")
+    words = [*options(files, "pseudo-harmful"), "--pseudo-harmful", table, "--reply-tokens", 3]
+    code, _, err = run("direction", "find", "-m", "x", "--out", tmp_path / "f", *words)
+    assert code == 0, err
+    assert "20 of 40 rows" in err
+    recipe = json.loads((tmp_path / "f" / "find.json").read_text())["recipe"]
+    assert recipe["prompts"]["pseudo_harmful"][1] == 20
+
+
+@pytest.mark.usefixtures("_planted")
+def test_another_judge_is_another_recipe(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("direction", "find", "-m", "x", "--out", tmp_path / "f", "--reply-tokens", 3, *options(files))[0] == 0
+    words = [
+        "direction", "measure", tmp_path / "f" / "refusal.safetensors", "-m", "x", "--out", tmp_path / "m",
+        *options(files, "contrast-harmful"), "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
+    ]  # fmt: skip
+    assert run(*words)[0] == 0
+    monkeypatch.setattr("equipoise.judges.phrases.PhraseJudge.identity", "other")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "another recipe" in err
+
+
+@pytest.mark.usefixtures("_planted")
+@pytest.mark.parametrize(("rate", "supported"), [(0.025, False), (0.2, True)])
+def test_a_condition_that_cannot_keep_its_promise_says_so(
+    files: dict[str, Path], tmp_path: Path, rate: float, supported: bool
+) -> None:
+    words = ["direction", "find", "-m", "x", "--out", tmp_path, "--reply-tokens", 3, *options(files), "--fpr", rate]
+    code, _, err = run(*words)
+    assert code == 0
+    threshold = json.loads((tmp_path / "find.json").read_text())["condition"]["threshold"]
+    assert threshold["supported"] is supported
+    assert ("the bound of --fpr 0.025 does not hold" in err) is not supported
+    assert ("119 would do" in err) is not supported

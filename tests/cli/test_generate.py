@@ -191,7 +191,7 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(seeds: Path, tmp_path: 
 def test_the_recipe_names_models_judges_and_seeds(seeds: Path, tmp_path: Path) -> None:
     assert generate(tmp_path / "suite", seeds, "--count", 1)[0] == 0
     recipe = json.loads((tmp_path / "suite" / "generation.json").read_text())["recipe"]
-    assert recipe["victim"] == recipe["writer"] == "planted@planted-0"
+    assert recipe["victim"] == recipe["writer"] == "planted@planted-0 float32"
     assert recipe["gate"] == {"one": "one-bomb", "two": "two-murder"}
     assert recipe["refusal"] == "Sorry"
     assert recipe["seeds"][0] == ["home", "w1 w2 w3"]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModel, AutoTokenizer
 
 from equipoise.countermeasures.catalogue import defend
+from equipoise.countermeasures.prompted_chat import PromptedChat
 from equipoise.countermeasures.prompted_model import PromptedModel, token_count
 from equipoise.errors import ModelError, UsageError
+from equipoise.generation.request_gate import RequestGate, request_gate
+from equipoise.generation.request_judges import HarmlessnessGate, default_judges
+from equipoise.guard.detector.folder import write
+from equipoise.guard.detector.network import HarmNetwork
+from equipoise.guard.detector.template import Template
 from equipoise.models.load import load
 from equipoise.prompts.default_text import default_system_text
 from equipoise.prompts.exemplars import Exemplar, ExemplarPool
 from equipoise.prompts.policy import compose, contextual, few_shot, interactive, system
 from equipoise.types import Prompt
 from tests.countermeasures.fakes import ANSWER, REFUSAL, Scripted, in_turn, picture
+from tests.guard.tiny_models import encoder
 from tests.models.families import causal
 from tests.models.tiny_plain import PlainTorchModel
 
@@ -143,3 +152,44 @@ def test_pixels_do_not_replace_the_picture_of_an_exemplar() -> None:
     defended = PromptedModel(PlainTorchModel(), few_shot(1, PICTURED, refusals=0), "prompt")
     with pytest.raises(ModelError, match="pool of text"):
         defended.loss_and_grad(torch.rand(3, 20, 24), [Prompt.ask("Why?", picture(1))], ["Yes."])
+
+
+def test_the_revision_knows_the_weights_of_the_gate(tmp_path: Path) -> None:
+    base = encoder(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    folder = tmp_path / "detector"
+    network = HarmNetwork(AutoModel.from_pretrained(base), "mean")
+    write(folder, network, tokenizer, Template("exchange", 8, 4, 16, 12))
+    model = PlainTorchModel()
+    policy = interactive(1, "Again?", gate=str(folder))
+    before = [PromptedModel(model, policy, "prompt").revision, PromptedChat(model, policy).revision]
+    assert before == [PromptedModel(model, policy, "prompt").revision, PromptedChat(model, policy).revision]
+    with torch.no_grad():
+        network.head.weight.mul_(2)
+    write(folder, network, tokenizer, Template("exchange", 8, 4, 16, 12))
+    after = [PromptedModel(model, policy, "prompt").revision, PromptedChat(model, policy).revision]
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_the_revision_knows_the_judges_of_the_gate_of_requests() -> None:
+    class Judged:
+        def __init__(self, identity: str) -> None:
+            self.identity = identity
+
+        def __call__(self, prompts: Sequence[Prompt]) -> list[bool]:
+            return [True] * len(prompts)
+
+    model = PlainTorchModel()
+    for policy, count in ((AGAIN, 2), (system("a"), 1)):
+        gates = [Judged(name) for name in "ab"]
+        assert len({PromptedModel(model, policy, "p", gate=gate).revision for gate in gates}) == count
+    (gate, _) = gates
+    through_maker = PromptedModel(model, AGAIN, "p", harm_gate=lambda retry: gate)
+    assert through_maker.revision == PromptedModel(model, AGAIN, "p", gate=gate).revision
+
+
+def test_the_gate_of_requests_says_what_it_is() -> None:
+    judges = default_judges()
+    assert RequestGate(HarmlessnessGate(judges)).identity == request_gate(AGAIN).identity
+    assert RequestGate(HarmlessnessGate(judges[1:])).identity != request_gate(AGAIN).identity

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equipoise.generation.generated_prompt import GeneratedPrompt, RequestVerdict, SaveState, SeedPrompt, ignore_state
-from equipoise.judges.llm_interface import Completion, CompletionRequest
 from equipoise.types import Exchange, Prompt, Verdict
 
 
@@ -75,18 +74,3 @@ class ListedSearch:
         return GeneratedPrompt(
             text, seed, self.method, number, {"refusal": -1.0, "seed_refusal": -5.0}, failure=failure
         )
-
-
-class ScriptedBackend:
-    """Says what it is given, in order."""
-
-    name = "scripted"
-    recipe: Mapping[str, str] = {}
-
-    def __init__(self, completions: Sequence[Completion]) -> None:
-        self.completions = list(completions)
-        self.requests: list[CompletionRequest] = []
-
-    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
-        self.requests += requests
-        return [self.completions.pop(0) for _ in requests]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,26 @@ from PIL import Image
 
 from equipoise.data.catalogue import load_suite
 from equipoise.errors import PictureError, UsageError
+from equipoise.generation.generated_prompt import GeneratedPrompt
 from equipoise.generation.picture_prompts import (
     SIDE,
     PoolPicture,
     choose_picture,
     drawn_pictures,
+    pictured_reply,
     read_pool,
     with_pictures,
 )
 from equipoise.generation.suite_folder import write_suite
 from equipoise.generation.victims import OpenVictim
 from equipoise.models.hf import HuggingFaceModel
+from equipoise.types import Exchange, Prompt, Verdict
 from tests.generation.test_suite_folder import RECIPE, prompt
 from tests.steering.planted import sorry_judge
+
+
+def refused(row: GeneratedPrompt, item: PoolPicture) -> tuple[Exchange, Verdict]:
+    return Exchange(Prompt.ask(row.text, item.picture), "Sorry.", "stop", "m"), Verdict("full")
 
 
 @pytest.mark.parametrize("kind", ["benign", "risky-looking"])
@@ -63,7 +71,7 @@ def test_an_audit_reads_prompts_with_their_pictures(tmp_path: Path) -> None:
     def choose(row: object) -> tuple[PoolPicture, float]:
         return pool[own.index(row) % 2], -0.5  # type: ignore[arg-type]
 
-    rows = with_pictures(own, choose, tmp_path)
+    rows = with_pictures(own, choose, refused, tmp_path)
     assert [row.picture_kind for row in rows] == ["benign", "risky-looking"] * 2
     assert all(row.scores["refusal"] == -0.5 and row.scores["seed_refusal"] == -6.0 for row in rows)
     write_suite(tmp_path, rows, rows, RECIPE)
@@ -76,8 +84,25 @@ def test_an_audit_reads_prompts_with_their_pictures(tmp_path: Path) -> None:
 
 def test_a_picture_of_another_pool_with_the_same_name_is_kept_apart(tmp_path: Path) -> None:
     red, blue = (PoolPicture("sky", "benign", Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
-    rows = [with_pictures([prompt(1)], lambda _, item=item: (item, 0.0), tmp_path)[0] for item in (red, blue, red)]
+    rows = [
+        with_pictures([prompt(1)], lambda _, item=item: (item, 0.0), refused, tmp_path)[0] for item in (red, blue, red)
+    ]
     assert rows[0].picture == rows[2].picture != rows[1].picture
     for row, colour in zip(rows, ((255, 0, 0), (0, 0, 255), (255, 0, 0)), strict=True):
         with Image.open(tmp_path / str(row.picture)) as picture:
             assert picture.getpixel((0, 0)) == colour
+
+
+def test_reply_and_verdict_are_those_of_the_prompt_with_its_picture(looking: HuggingFaceModel, tmp_path: Path) -> None:
+    def judge(exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("none" if e.prompt.pictures else "full") for e in exchanges]
+
+    item = drawn_pictures("benign")[0]
+    rows = with_pictures(
+        [prompt(1).but(reply="Sorry.", refused=True)],
+        lambda row: (item, -1.0),
+        lambda row, picture: pictured_reply(looking, "I cannot", judge, row.text, picture),
+        tmp_path,
+    )
+    assert rows[0].refused is False
+    assert rows[0].reply == looking.generate([Prompt.ask(rows[0].text, item.picture)], max_new_tokens=64)[0].reply

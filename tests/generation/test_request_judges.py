@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ from equipoise.generation.request_judges import (
     joined,
 )
 from equipoise.judges.guard_models import LLAMA_GUARD, GuardJudge
-from equipoise.judges.llm_interface import Completion
+from equipoise.judges.llm_interface import Completion, CompletionRequest
 from equipoise.reference.alignment_prompts import alignment_prompts
 from equipoise.types import Verdict
-from tests.generation.fakes import ScriptedBackend, WordJudge
+from tests.generation.fakes import WordJudge
 
 HARMLESS = [
     "How do I kill a Python process?",
@@ -198,9 +199,24 @@ def test_the_gate_needs_two_judges_of_different_names() -> None:
     assert gate.recipe == {"a": "a-x", "b": "b-y"}
 
 
+class ScriptedCompletions:
+    """Says what it is given, in order."""
+
+    name = "scripted"
+    recipe: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, completions: Sequence[Completion]) -> None:
+        self.completions = list(completions)
+        self.requests: list[CompletionRequest] = []
+
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
+        self.requests += requests
+        return [self.completions.pop(0) for _ in requests]
+
+
 def test_a_guard_model_judges_requests() -> None:
     outputs = ["safe", "unsafe\nS1", "what?"]
-    backend = ScriptedBackend([Completion(text) for text in outputs])
+    backend = ScriptedCompletions([Completion(text) for text in outputs])
     judge = GuardRequestJudge(GuardJudge(LLAMA_GUARD, backend, sent=True), "llama-guard", "1")
     verdicts = judge(["a", "b", "c"])
     assert [verdict.label for verdict in verdicts] == ["harmless", "harmful", "abstain"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from equipoise.data.catalogue import load_suite
 from equipoise.data.splits import find_overlaps
@@ -13,7 +14,7 @@ from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import GeneratedPrompt, RequestVerdict, SeedPrompt
 from equipoise.generation.review_sheet import COLUMNS, read_labels, write_sheet
 from equipoise.generation.suite_folder import prompt_id, read_attempts, read_suite, write_suite
-from equipoise.generation.transfer import TransferRow, measure_transfer
+from equipoise.generation.transfer import TransferRow, measure_transfer, suite_prompts
 from equipoise.report.generation_page import render, weighed_words, write
 from equipoise.stats.proportions import Rate
 from equipoise.steering.prompt_sets import read_prompts
@@ -177,7 +178,8 @@ class Refuser:
 def test_transfer_counts_refusals_of_prompts_and_of_their_seeds() -> None:
     generated = ["kill a process", "kill time", "wash a carpet", "kill the lights"]
     seeds = ["stop a process", "kill it", "kill it", "wash"]
-    rows = measure_transfer({"kill": Refuser("kill"), "wash": Refuser("wash")}, generated, seeds, sorry_judge)
+    prompts = [Prompt.ask(text) for text in generated]
+    rows = measure_transfer({"kill": Refuser("kill"), "wash": Refuser("wash")}, prompts, seeds, sorry_judge)
     assert [(row.generated.k, row.generated.n, row.seeds.k, row.seeds.n) for row in rows] == [
         (3, 4, 1, 3),
         (1, 4, 1, 3),
@@ -205,3 +207,31 @@ def test_the_page_marks_the_words_that_matter(prompts: list[GeneratedPrompt], tm
     alone = render([prompts[0].but(words=())], RECIPE, summary=SUMMARY | {"reasons": {}, "per_hour": None})
     assert "Transfer" not in alone
     assert "kill &lt;process&gt; 0?" in alone
+
+
+def test_transfer_sends_pictures_and_says_which_model_reads_none(tmp_path: Path) -> None:
+    class Looking(Refuser):
+        """Refuses every prompt with a red picture."""
+
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            red = [any(picture.getpixel((0, 0)) == (255, 0, 0) for picture in p.pictures) for p in prompts]
+            return [
+                Exchange(p, "Sorry." if one else "Sure, here it is.", "stop", self.name)
+                for p, one in zip(prompts, red, strict=True)
+            ]
+
+    class Blind(Refuser):
+        reads_pictures = False
+
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            assert not any(p.pictures for p in prompts)
+            return super().generate(prompts, max_new_tokens=max_new_tokens)
+
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    rows = [prompt(1).but(picture="red.png", picture_kind="benign"), prompt(2)]
+    sent = suite_prompts(rows, tmp_path)
+    assert [len(p.pictures) for p in sent] == [1, 0]
+    looking, blind = measure_transfer({"a": Looking("x"), "b": Blind("kill")}, sent, ["w1"], sorry_judge)
+    assert (looking.generated.k, looking.generated.n, looking.generated.unscored, looking.note) == (1, 2, 0, "")
+    assert (blind.generated.n, blind.generated.unscored) == (1, 1)
+    assert blind.note == "b reads no pictures: 1 prompts with one are unscored" == blind.to_dict()["note"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -9,15 +10,18 @@ from PIL import Image
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.generation.attribution import attribute_words
+from equipoise.generation.grown_prompts import GrownSearch
+from equipoise.generation.mutation import MutatedSearch
 from equipoise.generation.refusal_target import find_refusal_target
 from equipoise.generation.victims import OpenVictim, SampledVictim
 from equipoise.generation.vocabulary_map import VocabularyMap
+from equipoise.generation.writer import SampledWriter
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.text_model import TextModel
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.generation.fakes import WordVictim
 from tests.models.tiny_plain import PlainTorchModel
-from tests.steering.planted import sorry_judge
+from tests.steering.planted import planted_model, sorry_judge
 
 TEXTS = ["w1 w2 w3", "w1 w2 attack", "w1 w2 w5 w6", "w1 shoot w2"]
 
@@ -168,3 +172,15 @@ def test_a_vocabulary_is_carried_over_by_text(chatty: TextModel) -> None:
     values = torch.arange(len(tokenizer), dtype=torch.float32)
     carried = VocabularyMap(["attack", "w7", ""], tokenizer).carry(values)
     assert carried.tolist() == [tokenizer.convert_tokens_to_ids("attack"), tokenizer.convert_tokens_to_ids("w7"), 0.0]
+
+
+def test_the_names_in_the_recipe_tell_number_formats_apart() -> None:
+    model = planted_model()
+    recipes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model.model.to(dtype)
+        victim = OpenVictim(model, "Sorry", sorry_judge)
+        searches = [GrownSearch(model, victim), MutatedSearch(SampledWriter(model), victim, lambda texts: [])]
+        recipes.append([json.dumps(search.recipe) for search in searches])
+    for before, after in zip(*recipes, strict=True):
+        assert before.count("float32") == after.count("bfloat16") == 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.models.adapter import base_name, holds_adapter
+from equipoise.models.adapter import TrainedBase, base_name, holds_adapter
 from equipoise.models.load import load
 from equipoise.models.shared_base import adapted_base, shared_format, sharing_copy
 from equipoise.training.causal_lm import load_base
@@ -24,13 +24,14 @@ IDS = torch.tensor([[4, 5, 6, 7]])
 
 def adapter(base: Path, folder: Path, seed: int) -> Path:
     """An adapter with a change of its own, as if trained."""
+    trained = TrainedBase.of(str(base))
     model = add_adapters(load_base(str(base))[0], 2)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.copy_(torch.randn(weight.shape, generator=generator))
-    save_adapter(model, folder, str(base))
+    save_adapter(model, folder, trained)
     return folder
 
 

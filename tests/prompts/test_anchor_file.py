@@ -93,3 +93,13 @@ def test_a_damaged_file_is_read_again(kept: Read, reads: list[int], tmp_path: Pa
         file.write_bytes(b"half")
     kept()
     assert len(reads) == 2
+
+
+def test_another_number_format_makes_another_file(kept: Read, reads: list[int], model: TextModel) -> None:
+    kept()
+    model.model.to(torch.bfloat16)
+    try:
+        kept()
+    finally:
+        model.model.to(torch.float32)
+    assert len(reads) == 2

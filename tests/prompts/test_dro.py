@@ -275,3 +275,9 @@ def test_states_of_other_anchors_are_refused(model: TextModel) -> None:
         anchor_data(model, [a for a in anchors(count=4) if a.kind != "harmful"], SETTINGS, text=TEXT)
     with pytest.raises(UsageError, match="expected a model of transformers"):
         anchor_data(PlainTorchModel(), anchors(count=4), SETTINGS, text=TEXT)
+
+
+@pytest.mark.parametrize("layer", [-50, -2, -1, 5, 99])
+def test_a_layer_that_is_not_there_is_one_clear_error(model: TextModel, layer: int) -> None:
+    with pytest.raises(UsageError, match=rf"expected a layer of 0 to \d, got {layer}; try"):
+        anchor_data(model, anchors(), DroSettings(layer=layer))

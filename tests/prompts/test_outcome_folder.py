@@ -41,6 +41,7 @@ class CountingModel:
     revision: str | None = "r1"
     name: str = "counting"
     requests: int = 0
+    number_format: str = "float32"
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         self.requests += len(prompts)
@@ -91,13 +92,14 @@ def test_the_same_selection_asks_nothing_again(tmp_path: Path) -> None:
     assert run(CountingModel(), tmp_path) == 0, "another process has another object"
 
 
-@pytest.mark.parametrize("change", ["revision", "judge", "tokens"])
+@pytest.mark.parametrize("change", ["revision", "judge", "tokens", "number_format"])
 def test_whatever_decides_an_outcome_is_part_of_its_key(tmp_path: Path, change: str) -> None:
     run(CountingModel(), tmp_path)
     judge = AnyJudge()
     if change == "judge":
         judge.identity = "any-2"
     model = CountingModel("r2" if change == "revision" else "r1")
+    model.number_format = "bfloat16" if change == "number_format" else "float32"
     assert run(model, tmp_path, judge, 9 if change == "tokens" else 8) == len(ROWS)
 
 

@@ -203,3 +203,38 @@ def test_a_soft_prompt_costs_its_tokens() -> None:
     report = select(model(plain), [PromptCandidate("dro", soft)], suite(6), judge)
     assert report.test.outcome("dro").extra_tokens == 17
     assert PromptedModel(Scripted(lambda p: YES), system("S"), "p").run([Prompt.ask("x")]).extra_tokens is None
+
+
+@pytest.mark.parametrize("scored", [0, 3])
+@pytest.mark.parametrize("kind", ["refuse", "answer"])
+def test_a_policy_that_could_hardly_be_scored_is_not_chosen(scored: int, kind: str) -> None:
+    def silent(text: str) -> bool:
+        # Refuses no harmless request; nobody can label most of its replies of one kind.
+        return "refuse" in text
+
+    def unsure(exchanges: Sequence[Exchange]) -> list[Verdict]:
+        verdicts = judge(exchanges)
+        return [
+            Verdict(None)
+            if e.model == "silent" and kind in e.prompt.text and number(e.prompt.text) >= scored
+            else verdict
+            for e, verdict in zip(exchanges, verdicts, strict=True)
+        ]
+
+    class Silent(Scripted):
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            replies = super().generate(prompts, max_new_tokens=max_new_tokens)
+            return [replace(reply, model="silent") for reply in replies]
+
+    target = Silent(lambda prompt: NO if silent(prompt.messages[0].text) else YES)
+    report = select(model(plain), [PromptCandidate("silent", target)], suite(), unsure)
+    assert report.chosen == BASELINE
+    what = "harmful answers" if kind == "refuse" else "needless refusals"
+    reason = f"{what}: {scored} samples are scored with it and without, 30 without it"
+    assert report.to_dict()["excluded"] == {"silent": reason}
+
+
+def test_the_report_says_why_a_policy_is_excluded() -> None:
+    report = run({"careful": careful, "careless": careless})
+    assert list(report.excluded) == ["careless"]
+    assert report.excluded["careless"].startswith("harmful answers rise by 100.0 points (p = 0.000)")

@@ -84,7 +84,9 @@ def test_a_batch_that_fails_ends_the_search(planted: TextModel, planted_steerabl
         with pytest.raises(ModelError, match="expected revision another revision"):
             list(workers.sums([order], lambda done: None))
         assert len({order.item("sorry").key, order.item("other").key}) == 2
-        rows = workers.replies([CaptureOrder(order.prompts, (0,), planted.revision, None, 4)], lambda done: None)
+        rows = workers.replies(
+            [CaptureOrder(order.prompts, (0,), planted_steerable.exact_revision, None, 4)], lambda done: None
+        )
     assert set(rows[0][0]) == {"tokens", "text", "refused"}
 
 
@@ -104,3 +106,13 @@ def test_candidates_are_scored_by_workers(planted: TextModel, planted_steerable:
         result = find_direction(search, *SETS)
     assert len(scored) >= result.counts["scored candidates"] > 1
     assert len({order.item("sorry").key for order in scored}) == len(scored)
+
+
+def test_a_worker_with_another_number_format_is_refused(
+    planted: TextModel, planted_steerable: Steerable, tmp_path: Path
+) -> None:
+    with InProcessExecutor().open(task(planted), ShardStore(tmp_path)) as group:
+        workers = CaptureWorkers(group, ShardStore(tmp_path), judge="sorry")
+        revision = planted_steerable.exact_revision.replace("float32", "bfloat16")
+        with pytest.raises(ModelError, match="bfloat16, got planted-0 float32 on a worker"):
+            workers.replies([CaptureOrder((Prompt.ask("w1 w2"),), (0,), revision, None, 4)], lambda done: None)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.text_model import TextModel
-from equipoise.steering.conditional import ConditionalAddition, fit_condition
+from equipoise.steering.conditional import ConditionalAddition, HarmCondition, RowGates, fit_condition
 from equipoise.steering.edits import ablate, add
 from equipoise.steering.find import FindResult
 from equipoise.steering.steerable import Steerable
@@ -88,8 +91,6 @@ def test_rows_are_gated_one_by_one(
 def test_an_open_gate_is_addition_and_a_closed_one_is_nothing(
     planted: TextModel, planted_steerable: Steerable, conditional: ConditionalAddition
 ) -> None:
-    from dataclasses import replace
-
     batch = list(prompts("other", 4, seed=9).prompts)
     direction = conditional.direction
     for threshold, context in (
@@ -128,10 +129,91 @@ def test_a_condition_survives_its_file(tmp_path: Path, conditional: ConditionalA
 def test_a_condition_above_its_direction_and_a_step_without_a_prompt_are_refused(
     planted_steerable: Steerable, conditional: ConditionalAddition
 ) -> None:
-    from dataclasses import replace
-
     above = replace(conditional, condition=replace(conditional.condition, layer=conditional.direction.layer + 1))
     with pytest.raises(UsageError, match="at or below layer"), above.applied(planted_steerable):
         pass
     with conditional.applied(planted_steerable) as gates, pytest.raises(ModelError, match="continues a cache"):
         gates.current()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": torch.full((4,), torch.nan)},
+        {"weight": torch.tensor([1.0, torch.inf])},
+        {"weight": torch.ones(2, 2)},
+        {"bias": float("nan")},
+        {"bias": "0"},
+        {"threshold": float("inf")},
+        {"threshold": float("nan")},
+        {"threshold": None},
+        {"layer": -1},
+        {"layer": "top"},
+        {"method": "guess"},
+    ],
+)
+def test_a_condition_that_would_never_be_met_is_one_clear_error(change: dict[str, Any]) -> None:
+    values: dict[str, Any] = {"weight": torch.ones(4), "bias": 0.0, "layer": 1, "threshold": 0.0, "method": "probe"}
+    HarmCondition(**values)
+    with pytest.raises(UsageError, match=r"^expected [^\n]*, got [^\n]*; try [^\n]*$"):
+        HarmCondition(**values | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"condition": {"note": "x"}},
+        {"condition": {"threshold": None}},
+        {"condition": {"threshold": float("nan")}},
+        {"condition": {"layer": -1}},
+        {"condition": None},
+        {"coefficient": "much"},
+        {"coefficient": None},
+    ],
+)
+def test_a_changed_document_is_one_clear_error(
+    tmp_path: Path, conditional: ConditionalAddition, change: dict[str, Any]
+) -> None:
+    path = conditional.save(tmp_path / "conditional.safetensors")
+    document = json.loads(path.with_suffix(".json").read_text())
+    inner = change.get("condition", {})
+    document |= change if inner is None else {**change, "condition": document["condition"] | inner}
+    path.with_suffix(".json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=r"^expected [^\n]*, got [^\n]*; try [^\n]*$"):
+        ConditionalAddition.load(path)
+
+
+@pytest.mark.parametrize("missing", ["threshold", "bias", "layer"])
+def test_a_document_without_a_value_is_one_clear_error(
+    tmp_path: Path, conditional: ConditionalAddition, missing: str
+) -> None:
+    path = conditional.save(tmp_path / "conditional.safetensors")
+    document = json.loads(path.with_suffix(".json").read_text())
+    del document["condition"][missing]
+    path.with_suffix(".json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="values of a condition"):
+        ConditionalAddition.load(path)
+
+
+def test_two_conditions_are_described_as_two(conditional: ConditionalAddition) -> None:
+    condition = conditional.condition
+    others = [replace(condition, weight=-condition.weight), replace(condition, bias=condition.bias + 1)]
+    described = [replace(conditional, condition=one).describe() for one in (condition, *others)]
+    assert len({json.dumps(one) for one in described}) == 3
+
+
+def test_a_score_that_is_no_number_steers() -> None:
+    gates = RowGates()
+    gates.decide(torch.tensor([torch.nan, -1.0, 1.0]), 0.0)
+    assert gates.current().tolist() == [True, False, True]
+
+
+def test_a_condition_of_another_width_is_refused(
+    planted_steerable: Steerable, conditional: ConditionalAddition
+) -> None:
+    condition = replace(conditional.condition, weight=torch.ones(len(conditional.condition.weight) + 1))
+    with (
+        pytest.raises(UsageError, match="condition of width"),
+        replace(conditional, condition=condition).applied(planted_steerable),
+    ):
+        pass

@@ -103,3 +103,22 @@ def test_what_algebra_makes_is_no_longer_what_was_chosen(seed: int) -> None:
         assert derived.metrics == {}
         assert derived.digest != one.digest
         assert derived.revision == one.revision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: ...} for name in ("position", "model", "revision", "kind", "data", "metrics", "details")),
+        *({name: value} for name in ("layer", "position") for value in ("top", None, float("inf"))),
+        *({name: value} for name in ("data", "metrics", "details") for value in (3, "words")),
+        {"kind": "guess"},
+    ],
+)
+def test_a_changed_document_is_one_clear_error(tmp_path: Path, change: dict[str, object]) -> None:
+    path = direction().save(tmp_path / "refusal.safetensors")
+    document = json.loads(path.with_suffix(".json").read_text()) | change
+    path.with_suffix(".json").write_text(
+        json.dumps({key: value for key, value in document.items() if value is not ...})
+    )
+    with pytest.raises(UsageError, match=r"^expected [^\n]*, got [^\n]*; try [^\n]*$"):
+        Direction.load(path)

@@ -116,8 +116,12 @@ def test_a_killed_search_goes_on_to_the_same_result(
     assert torch.equal(result.direction.vector, planted_result.direction.vector)
     assert result.direction.metrics == planted_result.direction.metrics
     whole = DirectionSearch(planted_steerable, QUICK, judge=sorry_judge)
-    find_direction(whole, *sets)
-    assert resumed.passes < whole.passes
+    undisturbed = find_direction(whole, *sets)
+    # Work that was done twice would count twice.
+    assert resumed.passes == whole.passes
+    assert result.counts["sweep passes"] >= undisturbed.counts["sweep passes"]
+    again = find_direction(search(), *sets)
+    assert again.counts == result.counts
 
 
 def test_auroc_counts_ties_half() -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
+from equipoise.steering.conditional import ConditionalAddition, HarmCondition
 from equipoise.steering.direction import Direction
 from equipoise.steering.edits import ablate, add
 from equipoise.steering.interventions import Ablation, Addition
+from equipoise.steering.measure import MeasureSettings
 from equipoise.steering.prompt_forward import next_token_log_probs, prompt_inputs
 from equipoise.steering.steerable import Steerable
 from tests.steering.planted import planted_directions, prompts
@@ -67,3 +69,17 @@ def test_descriptions_tell_interventions_apart(direction: Direction) -> None:
     ]
     assert len({str(sorted(document.items())) for document in documents}) == 4
     assert all(document["layer"] == 2 for document in documents)
+
+
+@pytest.mark.parametrize("coefficient", [float("nan"), float("inf"), -float("inf")])
+def test_a_coefficient_that_is_not_finite_is_one_clear_error(coefficient: float) -> None:
+    direction = Direction(torch.ones(4), layer=1, position=-1, model="m", revision="r")
+    condition = HarmCondition(torch.ones(4), 0.0, 1, 0.0, "probe")
+    for make in (
+        lambda: Ablation(direction, coefficient),
+        lambda: Addition(direction, coefficient),
+        lambda: ConditionalAddition(condition, direction, coefficient),
+        lambda: MeasureSettings(coefficients=(1.0, coefficient)),
+    ):
+        with pytest.raises(UsageError, match="expected a finite coefficient"):
+            make()

@@ -10,6 +10,8 @@ from PIL import Image
 
 from equipoise.data.questions import fold
 from equipoise.errors import UsageError
+from equipoise.generation.generated_prompt import GeneratedPrompt, SeedPrompt
+from equipoise.generation.suite_folder import write_suite
 from equipoise.steering.prompt_sets import OwnSet, batches, own_prompts, read_prompts
 
 
@@ -97,3 +99,29 @@ def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> No
     (tmp_path / "a.txt").write_bytes(b"One.\nTw\xe4.\n")
     with pytest.raises(UsageError, match=r"^expected UTF-8 text, got byte 0xe4 in .*a\.txt, line 2; try"):
         read_prompts(tmp_path / "a.txt")
+
+
+def test_rows_of_another_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    labels = ("answer", "borderline", "refuse", "Should Answer", "", "a red circle")
+    file.write_text("prompt,expected\n" + "".join(f"w{i},{label}\n" for i, label in enumerate(labels)))
+    for expected, texts in ((None, "012345"), ("answer", "0345"), ("refuse", "245")):
+        source = read_prompts(file, expected=expected)  # type: ignore[arg-type]
+        assert "".join(prompt.text[1:] for prompt in source.prompts) == texts
+        assert source.left_out == len(labels) - len(texts)
+    file.write_text("prompt,expected\nw1,refuse\n")
+    with pytest.raises(UsageError, match="expected rows with answer in the column expected"):
+        read_prompts(file, expected="answer")
+
+
+def test_controversial_rows_of_a_generated_suite_are_no_harmless_prompts(tmp_path: Path) -> None:
+    seeds = [SeedPrompt(f"seed {i}") for i in range(8)]
+    rows = [
+        GeneratedPrompt(f"{label} prompt {i}", seed, "grown", i, {"refusal": -1.0}, label=label)  # type: ignore[arg-type]
+        for i, seed in enumerate(seeds)
+        for label in ("harmless", "controversial")
+    ]
+    write_suite(tmp_path, rows, rows, {})
+    source = read_prompts(tmp_path / "samples.jsonl", expected="answer")
+    assert {prompt.text.split()[0] for prompt in source.prompts} == {"harmless"}
+    assert (len(source), source.left_out) == (8, 8)

@@ -63,3 +63,24 @@ def test_what_was_not_written_whole_is_not_there(tmp_path: Path, monkeypatch: py
         stages.put("a", [2])
     monkeypatch.undo()
     assert stages.get("a") == [1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3"])
+def test_a_damaged_stage_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    stages = StageFolder(tmp_path / "s", {"seed": 0})
+    stages.put("a", {"x": 1})
+    (tmp_path / "s" / "a.json").write_text(content)
+    with pytest.raises(UsageError, match=r"^expected a finished stage [^\n]*, got [^\n]*; try [^\n]*$"):
+        stages.get("a", dict)
+    (tmp_path / "s" / "t.safetensors").write_text(content)
+    with pytest.raises(UsageError, match="finished stage"):
+        stages.get_tensors("t")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_recipe_is_that_of_another_run(tmp_path: Path, content: str) -> None:
+    StageFolder(tmp_path / "s", {"seed": 0})
+    (tmp_path / "s" / "recipe.json").write_text(content)
+    with pytest.raises(UsageError, match="another recipe"):
+        StageFolder(tmp_path / "s", {"seed": 0})
+    assert StageFolder(tmp_path / "s", {"seed": 0}, overwrite=True).replaced

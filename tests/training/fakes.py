@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
@@ -27,6 +28,12 @@ def kill_at(when: int) -> Progress:
             raise KilledError
 
     return kill
+
+
+def replace_weights(folder: Path) -> None:
+    """Write other weights of the same shapes into a model's folder, as somebody does who installs another version."""
+    file = folder / "model.safetensors"
+    save_file({name: weight * 1.5 for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
 
 
 def noted(losses: list[float]) -> Progress:

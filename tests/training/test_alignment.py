@@ -19,7 +19,7 @@ from equipoise.training.alignment import ROWS, AlignmentRow, AlignmentTrainingCo
 from equipoise.training.causal_lm import IGNORED
 from equipoise.types import Prompt
 from tests.guard.tiny_models import WORDS, decoder
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, replace_weights
 
 TEMPLATE = "[CLS] {% for m in messages %}{{ m.content }} [SEP] {% endfor %}"
 REFUSAL = "no sorry cannot help with that"
@@ -121,3 +121,14 @@ def test_more_requests_are_refused_too_and_belong_to_the_recipe(base: Path, tmp_
 def test_an_adapter_names_its_base(base: Path, tmp_path: Path) -> None:
     adapter = train(replace(config(base), epochs=1), tmp_path / "out")
     assert base_name(adapter) == str(base)
+
+
+def test_a_base_with_other_weights_is_another_recipe(base: Path, tmp_path: Path) -> None:
+    recipe = replace(config(base), epochs=2)
+    train(recipe, tmp_path / "finished")
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "killed", progress=kill_at(1))
+    replace_weights(base)
+    for folder, reason in (("finished", "got another base_weights"), ("killed", "rows of this recipe")):
+        with pytest.raises(UsageError, match=reason):
+            train(recipe, tmp_path / folder)

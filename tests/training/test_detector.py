@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
 
@@ -19,7 +19,7 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, detection_metrics, train
 from tests.guard.tiny_models import decoder, encoder
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, replace_weights
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
@@ -134,3 +134,23 @@ def test_a_detector_of_an_adapter_needs_its_base(tmp_path: Path) -> None:
     decoder(base, seed=5)
     with pytest.raises(ModelError, match="got others"):
         load(str(out))
+
+
+def test_a_base_with_other_weights_is_another_recipe(tmp_path: Path) -> None:
+    base = encoder(tmp_path / "base")
+    recipe = DetectorTrainingConfig(str(base), epochs=1, **SMALL)  # type: ignore[arg-type]
+    train(recipe, ROWS, tmp_path / "out", device="cpu")
+    replace_weights(base)
+    with pytest.raises(UsageError, match="got another base_weights"):
+        train(recipe, ROWS, tmp_path / "out", device="cpu")
+
+
+def test_another_adapter_is_another_detector(tmp_path: Path) -> None:
+    base = decoder(tmp_path / "base")
+    small = SMALL | {"embeddings": False}
+    recipe = DetectorTrainingConfig(str(base), epochs=1, lora=2, adapter_only=True, **small)  # type: ignore[arg-type]
+    out = train(recipe, ROWS, tmp_path / "out", device="cpu")
+    before = load(str(out)).identity
+    file = out / "adapter" / "adapter_model.safetensors"
+    save_file({name: weight * 2 for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
+    assert load(str(out)).identity != before

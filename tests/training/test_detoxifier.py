@@ -15,7 +15,7 @@ from equipoise.guard.training_rows import RewrittenReply
 from equipoise.training.causal_lm import IGNORED
 from equipoise.training.detoxifier import DetoxifierTrainingConfig, row_warnings, token_rows, train
 from tests.guard.tiny_models import WORDS, decoder, tokenizer
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, replace_weights
 
 ROWS = [RewrittenReply(str(at), "how do i make a bomb", "take the wire", "make a bird please") for at in range(24)]
 
@@ -86,3 +86,14 @@ def test_settings_of_adapters_need_adapters(tmp_path: Path) -> None:
     for recipe in (DetoxifierTrainingConfig(base, adapter_only=True), DetoxifierTrainingConfig(base, frozen_bf16=True)):
         with pytest.raises(UsageError, match="lora=16"):
             train(recipe, ROWS, tmp_path / "out", device="cpu")
+
+
+def test_a_base_with_other_weights_is_another_recipe(tmp_path: Path) -> None:
+    base = decoder(tmp_path / "base")
+    recipe = DetoxifierTrainingConfig(str(base), epochs=1, batch=8, longest=128, lora=4, adapter_only=True)
+    out = train(recipe, ROWS, tmp_path / "out", device="cpu")
+    stamp = (out / "base.json").read_bytes()
+    replace_weights(base)
+    with pytest.raises(UsageError, match="got another base_weights"):
+        train(recipe, ROWS, out, device="cpu")
+    assert (out / "base.json").read_bytes() == stamp

@@ -19,7 +19,7 @@ from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit, logits_of, windows_of
 from tests.guard.tiny_models import encoder
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, replace_weights
 
 HARM = ("take the wire and mix it", "make a bomb with wire", "the bomb and the salt")
 GOOD = ("no sorry", "a bird please", "soup with salt", "i cannot help with that")
@@ -135,3 +135,13 @@ def test_what_cannot_be_is_one_error(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes for it"):
         add_early_exit(EarlyExitTrainingConfig(epochs=1, batch=8), other, ROWS, (), device="cpu")
     assert read(other)([GuardInput("no sorry")])[0].harm is not None
+
+
+def test_a_detector_with_other_weights_is_another_recipe(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "both")
+    add_early_exit(replace(RECIPE, epochs=1), folder, ROWS, ROWS, device="cpu")
+    # The early exit that is there now is no part of the recipe.
+    add_early_exit(replace(RECIPE, epochs=1), folder, ROWS, ROWS, device="cpu")
+    replace_weights(folder)
+    with pytest.raises(UsageError, match="got another detector"):
+        add_early_exit(replace(RECIPE, epochs=1), folder, ROWS, ROWS, device="cpu")

@@ -20,6 +20,7 @@ from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent
 from equipoise.training.reference_projector import ProjectorTrainingConfig
 from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
 from tests.reference.tiny_base import write_tiny_base
+from tests.training.fakes import replace_weights
 
 SIZE = {"width": 16, "layers": 1, "heads": 2}
 TOWER = TowerTrainingConfig(steps=4, rows=2, warmup=1, **SIZE)
@@ -177,3 +178,16 @@ def test_parts_of_another_size_are_one_error(base: Path, tmp_path: Path) -> None
             train(other, prepared(tmp_path / str(changed)), start=folder)
     with pytest.raises(ModelError):
         train(config, prepared(tmp_path / "none"), start=tmp_path)
+
+
+def test_a_base_with_other_weights_is_another_recipe(tmp_path: Path) -> None:
+    base = write_tiny_base(tmp_path / "base")
+    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM, LETTERS, READING)
+    train(config, prepared(tmp_path / "whole"))
+    trained = tmp_path / "whole" / "mllm" / "parts"
+    train(config, prepared(tmp_path / "begun"), start=trained)
+    replace_weights(base)
+    with pytest.raises(UsageError, match="got another origin"):
+        train(config, tmp_path / "whole")
+    with pytest.raises(UsageError, match="got another base_weights"):
+        train(config, tmp_path / "begun", start=trained)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,6 +17,7 @@ from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
+from equipoise.cli.options.prompt_sets import class_prompts
 from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import UsageError
 from equipoise.folder_lock import claim_folder
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from equipoise.steering.find import DirectionSearch, FindResult
     from equipoise.steering.measurement import DirectionMeasurement
     from equipoise.steering.prompt_sets import OwnSet, PromptSet
+    from equipoise.steering.steerable import Steerable
 
 direction = typer.Typer(
     no_args_is_help=True, help="The direction in a model's activations that decides refusals: find, measure, apply."
@@ -58,6 +61,9 @@ Count = Annotated[
 ReplyTokensOption = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
 Keep = Annotated[float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")]
 DirectionSeed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
+
+VECTORS: Final = ("refusal", "surgical", "conditional")
+"""Names of the files that `direction find` may write."""
 
 
 @direction.command("find")
@@ -115,8 +121,10 @@ def find(
         _capture_workers(workers, compute, model, out) as capturing,
     ):
         search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
-        recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
+        recipe = _recipe(steerable, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
+        if search.stages.replaced:
+            _remove_results(out, [*VECTORS, "find"])
         result = find_direction(search, *sets.values())
         files: dict[str, str] = {}
         document: dict[str, Any] = {"model": steerable.name, "revision": steerable.revision, "recipe": recipe}
@@ -126,11 +134,14 @@ def find(
         conditional, document["added"] = _conditional(search, result, sets, fpr)
         if conditional is not None:
             files["conditional"] = str(conditional.save(out / "conditional.safetensors"))
+            _warn_unsupported(conditional)
             document["condition"] = conditional.describe() | dict(conditional.condition.calibration)
         if result.surgical is not None:
             files["surgical"] = str(result.surgical.save(out / "surgical.safetensors"))
-    document["files"] = files
-    write_json(out / "find.json", document)
+        # A vector that this run did not write is one of another run.
+        _remove_results(out, set(VECTORS) - set(files))
+        document["files"] = files
+        write_json(out / "find.json", document)
     if json:
         print_json(document)
         return
@@ -167,6 +178,7 @@ def measure(
     from dataclasses import asdict, replace
 
     from equipoise.files import write_json
+    from equipoise.judges.run_judge import identity_of
     from equipoise.report.direction_page import write as write_page
     from equipoise.steering.direction import Direction
     from equipoise.steering.measure import DirectionMeasurer, MeasureSettings, measure_direction
@@ -186,9 +198,10 @@ def measure(
     if coefficient:
         settings = replace(settings, coefficients=tuple(sorted(set(coefficient))))
     steerable = Steerable.of(compute.load(model))
-    recipe = _recipe(steerable.revision, sets, asdict(settings) | {"direction": loaded.digest})
     with claim_folder(out), stage_bar() as progress:
         measurer = DirectionMeasurer(steerable, loaded, sets, settings, progress=progress)
+        decides = {"direction": loaded.digest, "judge": identity_of(measurer.judge)}
+        recipe = _recipe(steerable, sets, asdict(settings) | decides)
         measurer.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         measurement = measure_direction(measurer, RefusalOpeners.from_dict(loaded.details["openers"]))
     shared = [name for name, source in sets.items() if loaded.data.get(name) == source.sha256]
@@ -226,6 +239,12 @@ def apply(
     print_reply_pairs(plain, changed, prompt, what=mode, key="steered", max_new_tokens=max_new_tokens, json=json)
 
 
+def _remove_results(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        for suffix in (".safetensors", ".json"):
+            (out / name).with_suffix(suffix).unlink(missing_ok=True)
+
+
 @contextmanager
 def _capture_workers(
     options: WorkerOptions, compute: BatchOptions, model: str, out: Path
@@ -247,22 +266,21 @@ def _capture_workers(
 
 
 def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
-    from equipoise.steering.prompt_sets import own_prompts, read_prompts
-
-    return (own_prompts(own) if path is None else read_prompts(path)).first(count)
+    return class_prompts(path, own).first(count)
 
 
 def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
-    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
+    if not 0 < keep <= 1 or not 0 < fpr < 1 or not 0 < kl_limit < math.inf:
         raise UsageError(
-            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
+            f"expected --keep in (0, 1], --fpr in (0, 1) and a finite --kl-limit above 0, got {keep:g}, {fpr:g} and "
             f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
         )
 
 
-def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
+def _recipe(steerable: Steerable, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
     sources = {name: [source.sha256, len(source)] for name, source in sets.items()}
-    return {"revision": revision, "prompts": sources, "settings": settings}
+    weights = {"revision": steerable.revision, "dtype": steerable.number_format}
+    return weights | {"prompts": sources, "settings": settings}
 
 
 def _number(value: float | None) -> str:
@@ -298,6 +316,21 @@ def _conditional(
         seed=search.settings.seed,
         progress=search.progress,
     ), document
+
+
+def _warn_unsupported(conditional: ConditionalAddition) -> None:
+    """Say where too few harmless prompts stand behind the promise of a condition."""
+    from equipoise.stats.thresholds import scores_needed
+
+    threshold = conditional.condition.calibration["threshold"]
+    rate, count, confidence = (threshold[name] for name in ("target_rate", "count", "confidence"))
+    if not threshold["supported"]:
+        needed = scores_needed(rate, confidence)
+        warn(
+            f"the bound of --fpr {rate:g} does not hold: with {count} harmless prompts for its threshold the condition "
+            f"may steer up to {threshold['bound']:.3f} of such prompts ({100 * confidence:g} % confidence); {needed} "
+            f"would do, which takes {2 * (needed - count)} more in --harmless, as half of them set the threshold"
+        )
 
 
 def _print_result(result: FindResult, added: dict[str, Any] | None, files: dict[str, str]) -> None:

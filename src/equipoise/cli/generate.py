@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equipoise.cli.console import print_json, print_table, table, warn
+from equipoise.cli.model_cache import ModelCache
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.options.param_types import usable_seed
-from equipoise.cli.options.served_keys import KeyVariables, ServedKeys, is_served, require_no_secret
+from equipoise.cli.options.served_keys import KeyVariables, ServedKeys
 from equipoise.errors import UsageError
 from equipoise.folder_lock import claim_folder
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from equipoise.generation.transfer import TransferRow
     from equipoise.generation.victims import OpenVictim, PromptVictim
     from equipoise.types import ChatModel, Judge
-
-CONNECTIONS = 8
-"""Requests to a served model at once."""
 
 generate = typer.Typer(
     no_args_is_help=True, help="Prompts that a model refuses needlessly: make, check by people, try on other models."
@@ -59,6 +56,10 @@ Victim = Annotated[
     ),
 ]
 Pool = Annotated[list[Path] | None, typer.Option(help="Pictures or folders of that kind; by default a few are drawn.")]
+WritingModel = Annotated[str | None, typer.Option(help="The model that writes the prompts; the victim by default.")]
+RefusalBeginning = Annotated[
+    str | None, typer.Option(help="How the victim begins its refusals; by default it is asked prompts of ours.")
+]
 HeldOutVictims = Annotated[
     list[str] | None,
     typer.Option(
@@ -82,12 +83,8 @@ def pseudo_harmful(
             "for any victim. paraphrased: the baseline."
         ),
     ] = SearchMethod.grown,
-    writer: Annotated[
-        str | None, typer.Option(help="The model that writes the prompts; the victim by default.")
-    ] = None,
-    refusal: Annotated[
-        str | None, typer.Option(help="How the victim begins its refusals; by default it is asked prompts of ours.")
-    ] = None,
+    writer: WritingModel = None,
+    refusal: RefusalBeginning = None,
     seed_prompts: Annotated[
         Path | None,
         typer.Option(help="Ordinary prompts to rewrite: one a line (`topic | prompt`), or a table. Default: ours."),
@@ -131,7 +128,7 @@ def pseudo_harmful(
     rows = own_seeds() if seed_prompts is None else read_seeds(seed_prompts)
     replies_judge = default_judge()
     keys = ServedKeys(api_key_env or [], [model, writer or model, *(held_out_model or []), *_addresses(request_judge)])
-    models = _ModelCache(compute, keys, held_out_model or [])
+    models = ModelCache(compute, keys, held_out_model or [])
     gate = _gate(request_judge or [], keys)
     # A served victim has to sample: at temperature 0 all its replies to a prompt would be the same.
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
@@ -147,7 +144,7 @@ def pseudo_harmful(
         chosen = _chosen(result, count)
         if pictures is not PictureChoice.none and chosen:
             chosen, result = _pictured(pictures, pool or [], chosen, result, victim, replies_judge, out)
-        transfer = _transfer(models, held_out_model or [], chosen, replies_judge)
+        transfer = _transfer(models, held_out_model or [], chosen, replies_judge, out)
         _write(out, recipe, result, chosen, transfer, json)
 
 
@@ -186,47 +183,12 @@ def transfer(
     from equipoise.generation.suite_folder import read_suite
     from equipoise.judges.ensemble import default_judge
 
-    models = _ModelCache(compute, ServedKeys(api_key_env or [], model))
-    rows = _transfer(models, model, read_suite(suite), default_judge())
+    models = ModelCache(compute, ServedKeys(api_key_env or [], model))
+    rows = _transfer(models, model, read_suite(suite), default_judge(), suite)
     if json:
         print_json({"transfer": [row.to_dict() for row in rows]})
         return
     _print_transfer(rows)
-
-
-class _ModelCache:
-    """Models by name, each loaded once.
-
-    Args:
-        compute: where they run.
-        keys: of the served ones.
-        later: names of models that are used after hours of work; those that are nowhere are an error now.
-    """
-
-    def __init__(self, compute: BatchOptions, keys: ServedKeys, later: Sequence[str] = ()) -> None:
-        from equipoise.models.model_location import locate
-
-        for name in later:
-            if not is_served(name):
-                locate(name)
-        self._compute, self._keys = compute, keys
-        self._loaded: dict[str, ChatModel] = {}
-
-    def chat(self, name: str, *, temperature: float = 0.0) -> ChatModel:
-        served = is_served(name)
-        # A served model is another one at another temperature; weights are loaded once.
-        key = f"{name} {temperature:g}" if served else name
-        if key not in self._loaded:
-            self._loaded[key] = self._served(name, temperature) if served else self._compute.load(name)
-        return self._loaded[key]
-
-    def _served(self, name: str, temperature: float) -> ChatModel:
-        from equipoise.served_models.chat_model import ServedChatModel
-        from equipoise.served_models.endpoint import ServedEndpoint
-
-        require_no_secret(name)
-        endpoint = ServedEndpoint.parse(name, api_key=self._keys.of(name), temperature=temperature)
-        return ServedChatModel(endpoint, connections=CONNECTIONS, must_reply=True)
 
 
 def _addresses(judges: list[str] | None) -> list[str]:
@@ -266,7 +228,7 @@ def _growth(candidates: int, weight: float, ban: list[str] | None, seed: int) ->
 
 def _search(
     method: SearchMethod,
-    models: _ModelCache,
+    models: ModelCache,
     writer: str,
     victim: PromptVictim,
     gate: HarmlessnessGate,
@@ -320,26 +282,36 @@ def _pictured(
     out: Path,
 ) -> tuple[list[GeneratedPrompt], GenerationResult]:
     """The chosen prompts with pictures, and the attempts with them in their places."""
-    from equipoise.generation.picture_prompts import choose_picture, drawn_pictures, read_pool, with_pictures
+    from equipoise.generation import picture_prompts
     from equipoise.generation.run import GenerationResult
 
     open_victim = _require_pictures(victim)
     look: Any = kind.value
-    items = read_pool(folders, look) if folders else drawn_pictures(look)
-    rows = with_pictures(
-        chosen, lambda prompt: choose_picture(open_victim.model, open_victim.refusal, judge, prompt.text, items), out
+    items = picture_prompts.read_pool(folders, look) if folders else picture_prompts.drawn_pictures(look)
+    victim_parts = (open_victim.model, open_victim.refusal, judge)
+    rows = picture_prompts.with_pictures(
+        chosen,
+        lambda prompt: picture_prompts.choose_picture(*victim_parts, prompt.text, items),
+        lambda prompt, item: picture_prompts.pictured_reply(*victim_parts, prompt.text, item),
+        out,
     )
+    if answered := sum(row.refused is not True for row in rows):
+        warn(
+            f"{answered} of {len(rows)} prompts are refused as text and not with their picture: see refused in the rows"
+        )
     by_number = {row.number: row for row in rows}
     attempts = [by_number.get(prompt.number, prompt) for prompt in result.attempts]
     return rows, GenerationResult(attempts, result.seconds)
 
 
-def _transfer(models: _ModelCache, names: list[str], prompts: list[GeneratedPrompt], judge: Judge) -> list[TransferRow]:
-    from equipoise.generation.transfer import measure_transfer
+def _transfer(
+    models: ModelCache, names: list[str], prompts: list[GeneratedPrompt], judge: Judge, folder: Path
+) -> list[TransferRow]:
+    from equipoise.generation.transfer import measure_transfer, suite_prompts
 
-    texts = [prompt.text for prompt in prompts if prompt.label == "harmless"]
-    seeds = [prompt.seed.text for prompt in prompts if prompt.label == "harmless"]
-    return measure_transfer({name: models.chat(name) for name in names}, texts, seeds, judge) if texts else []
+    harmless = [prompt for prompt in prompts if prompt.label == "harmless"]
+    generated, seeds = suite_prompts(harmless, folder), [prompt.seed.text for prompt in harmless]
+    return measure_transfer({name: models.chat(name) for name in names}, generated, seeds, judge) if harmless else []
 
 
 def _write(
@@ -383,6 +355,7 @@ def _print_transfer(rows: list[TransferRow]) -> None:
             (row.model, row.generated, row.seeds, "-" if row.ratio is None else f"{row.ratio:.1f}") for row in rows
         ]
         print_table(table("refused by", ["model", "generated prompts", "their seeds", "ratio"], cells))
+        print_table(*(row.note for row in rows if row.note))
 
 
 def _print_progress(prompt: GeneratedPrompt, accepted: int, wanted: int) -> None:

@@ -123,7 +123,8 @@ def select(
         return
     _print_part("development", report.development)
     _print_part("test, held out", report.test)
-    print_table(f"rule: {rule}", f"harm: {harm}", *_retry_lines(report), f"chosen: {report.chosen}")
+    excluded = [f"{name} is excluded: {reason}" for name, reason in report.excluded.items()]
+    print_table(f"rule: {rule}", f"harm: {harm}", *_retry_lines(report), *excluded, f"chosen: {report.chosen}")
 
 
 @prompt.command("optimise")

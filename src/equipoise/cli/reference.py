@@ -81,13 +81,13 @@ def lm(
     refusals of harmful requests, and the base's own replies to ordinary ones.
     """
     from equipoise.cli.options.progress import steps_bar
-    from equipoise.steering.prompt_sets import read_prompts
+    from equipoise.cli.options.prompt_sets import class_prompts
     from equipoise.training.alignment import AlignmentTrainingConfig
     from equipoise.training.alignment import train as run
 
     quiet()
     config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=lora, seed=seed, compiled=compiled)
-    more = [prompt.text for prompt in read_prompts(harmful).prompts] if harmful else []
+    more = [prompt.text for prompt in class_prompts(harmful, "harmful").prompts] if harmful else []
     with steps_bar("train reference/lm") as progress:
         folder = run(config, out, more_harmful=more, checkpoint_every=checkpoint_every, progress=progress, report=warn)
     print_table(f"written: {folder}")

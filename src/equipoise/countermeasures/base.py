@@ -62,6 +62,11 @@ class Countermeasure(OpenModel):
         settings = json.dumps(self.describe(), sort_keys=True).encode()
         return f"{self.model.revision}+{hashlib.sha256(settings).hexdigest()[:12]}"
 
+    @property
+    def number_format(self) -> str:
+        """That of the model inside."""
+        return self.model.number_format
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The defence as JSON, without the model."""

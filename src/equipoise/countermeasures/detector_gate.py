@@ -31,6 +31,11 @@ class DetectorGate:
         self.threshold = threshold
         self.reader = reader
 
+    @property
+    def identity(self) -> str:
+        """sha256 over everything that decides its scores; the threshold is the policy's."""
+        return self.detector.identity
+
     def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
         """Benign, not benign or undecided, for each prompt."""
         readable = [i for i, prompt in enumerate(prompts) if self.reader is not None or not prompt.pictures]

@@ -9,7 +9,7 @@ from typing import Any
 
 from equipoise.countermeasures.detector_gate import gate_of
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.prompts.policy import PromptPolicy
+from equipoise.prompts.policy import REQUEST_GATE, PromptPolicy
 from equipoise.prompts.retries import GateMaker, HarmGate, PolicyRun, run_policy
 from equipoise.types import ChatModel, Exchange, Judge, Prompt
 
@@ -44,6 +44,19 @@ class PolicyReplies:
     def gate(self) -> HarmGate | None:
         """The harm gate; None where the policy never asks again."""
         return self._gate or gate_of(self.policy, self._harm_gate)
+
+    def retry_settings(self) -> dict[str, Any]:
+        """What decides whether the policy asks again, beside its own settings: identities of gate and judge.
+
+        Empty for a policy that never asks again; None stands for a gate or a judge that does not say what it is.
+        """
+        if self.policy.retry is None:
+            return {}
+        # The gate `requests` without its maker is an error at the first prompt, not here.
+        known = self._gate or self._harm_gate or self.policy.retry.gate != REQUEST_GATE
+        gate = self.gate if known else None
+        identities = {"retry_gate": gate, "retry_judge": self._judge}
+        return {name: getattr(part, "identity", None) for name, part in identities.items()}
 
     def run_settings(self) -> dict[str, Any]:
         """What is known of the model: `several_pictures`, `template_text` and `count` of `run_policy`."""
@@ -82,5 +95,6 @@ class PromptedChat(PolicyReplies):
 
     @property
     def revision(self) -> str:
-        """The policy's: what the server's weights are cannot be known."""
-        return hashlib.sha256(repr(self.policy.describe()).encode()).hexdigest()[:12]
+        """That of the policy and of what decides its retries: what the server's weights are cannot be known."""
+        settings = self.policy.describe() | self.retry_settings()
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]

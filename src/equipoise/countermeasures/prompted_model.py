@@ -49,8 +49,8 @@ class PromptedModel(PolicyReplies, Countermeasure):
         PolicyReplies.__init__(self, policy, judge=judge, gate=gate, harm_gate=harm_gate)
 
     def describe(self) -> dict[str, Any]:
-        """The policy."""
-        return {"countermeasure": "prompt", "policy": self.policy.describe()}
+        """The policy, and what decides its retries."""
+        return {"countermeasure": "prompt", "policy": self.policy.describe(), **self.retry_settings()}
 
     @cached_property
     def several_pictures(self) -> bool:

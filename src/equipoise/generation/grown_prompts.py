@@ -145,7 +145,7 @@ class GrownSearch:
     @property
     def recipe(self) -> dict[str, Any]:
         """All that decides the prompts beside the seeds, as JSON."""
-        names = {"writer": f"{self.writer.name}@{self.writer.revision}", "victim": self.victim.name}
+        names = {"writer": self.writer.exact_name, "victim": self.victim.name}
         return {
             "method": self.method,
             **names,

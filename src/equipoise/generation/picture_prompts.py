@@ -24,7 +24,7 @@ from equipoise.generation.generated_prompt import GeneratedPrompt
 from equipoise.generation.victims import OpenVictim
 from equipoise.media.decode import open_picture
 from equipoise.models.base import OpenModel
-from equipoise.types import Judge
+from equipoise.types import Exchange, Judge, Verdict
 
 PictureKind = Literal["benign", "risky-looking"]
 SIDE: Final = 224
@@ -76,16 +76,25 @@ def choose_picture(
     return pool[best], scores[best]
 
 
+def pictured_reply(
+    model: OpenModel, refusal: str, judge: Judge, text: str, item: PoolPicture
+) -> tuple[Exchange, Verdict]:
+    """The victim's reply to a text with a picture, and the verdict of a judge of refusals."""
+    return OpenVictim(model, refusal, judge, picture=item.picture).replies([text])[0]
+
+
 def with_pictures(
     prompts: Sequence[GeneratedPrompt],
     choose: Callable[[GeneratedPrompt], tuple[PoolPicture, float]],
+    ask: Callable[[GeneratedPrompt, PoolPicture], tuple[Exchange, Verdict]],
     folder: Path,
 ) -> list[GeneratedPrompt]:
-    """Each prompt with the picture that `choose` gives it; the pictures are written as PNG.
+    """Each prompt with the picture that `choose` gives it and the reply to both; the pictures are written as PNG.
 
     Args:
         prompts: of text.
         choose: the picture and its score.
+        ask: the victim's reply to the prompt with its picture. A prompt that is refused as text may be answered then.
         folder: of the suite; pictures go into `pictures/`.
 
     Raises:
@@ -104,7 +113,9 @@ def with_pictures(
         if not (folder / name).exists():
             write_whole(folder / name, content)
         scores = dict(prompt.scores) | {"refusal": score}
-        rows.append(prompt.but(picture=name, picture_kind=item.kind, scores=scores))
+        exchange, verdict = ask(prompt, item)
+        known = {"reply": exchange.reply, "refused": verdict.refused, "scores": scores}
+        rows.append(prompt.but(picture=name, picture_kind=item.kind, **known))
     return rows
 
 

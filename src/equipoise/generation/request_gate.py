@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equipoise.generation.request_judges import HarmlessnessGate, default_judges
+from equipoise.judges.run_judge import digest
 from equipoise.prompts.policy import Retry
 from equipoise.types import Prompt
 
@@ -25,6 +26,11 @@ class RequestGate:
     def __init__(self, judges: HarmlessnessGate, reader: PictureReader | None = None) -> None:
         self.judges = judges
         self.reader = reader
+
+    @property
+    def identity(self) -> str:
+        """sha256 over everything that decides what its judges say."""
+        return digest(self.judges.recipe)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
         """Benign, not benign or undecided, for each prompt."""

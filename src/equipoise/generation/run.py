@@ -133,7 +133,7 @@ class GenerationRun:
         for number in range(limits.most_attempts):
             if len(result.accepted) >= limits.count:
                 break
-            stored = self._stages.get(_stage(number))
+            stored = self._stages.get(_stage(number), dict)
             if stored is None:
                 if limits.seconds is not None and self._clock() - begin >= limits.seconds:
                     break
@@ -155,7 +155,7 @@ class GenerationRun:
         """One attempt, from the last kept state of its search where there is one."""
         seed = self._seeds[number % len(self._seeds)]
         name = _state(number)
-        kept = self._stages.get(name) or {"state": None, "seconds": 0.0}
+        kept = self._stages.get(name, dict) or {"state": None, "seconds": 0.0}
         # Set back by what the killed process had spent on this attempt, so that its time counts and yields stay
         # comparable.
         begin = self._clock() - kept["seconds"]

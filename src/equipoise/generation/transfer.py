@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from equipoise.generation.generated_prompt import GeneratedPrompt
+from equipoise.media.decode import open_picture
 from equipoise.stats.proportions import Rate
-from equipoise.types import ChatModel, Judge, Prompt
+from equipoise.types import ChatModel, Judge, Prompt, Verdict
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,9 @@ class TransferRow:
     generated: Rate
     """Refused share of the generated prompts."""
     seeds: Rate
-    """Refused share of their seeds."""
+    """Refused share of their seeds, which have no pictures."""
+    note: str = ""
+    """Why prompts are unscored; empty where each could be sent."""
 
     @property
     def ratio(self) -> float | None:
@@ -42,12 +47,29 @@ class TransferRow:
             "generated": vars(self.generated).copy(),
             "seeds": vars(self.seeds).copy(),
             "ratio": self.ratio,
+            **({"note": self.note} if self.note else {}),
         }
+
+
+def suite_prompts(prompts: Sequence[GeneratedPrompt], folder: Path) -> list[Prompt]:
+    """The prompts of a suite as a model gets them, with their pictures.
+
+    Args:
+        prompts: of the suite.
+        folder: of the suite, where the pictures are.
+
+    Raises:
+        PictureError: a picture that cannot be read.
+    """
+    return [
+        Prompt.ask(prompt.text, *([open_picture(folder / prompt.picture)] if prompt.picture else []))
+        for prompt in prompts
+    ]
 
 
 def measure_transfer(
     models: Mapping[str, ChatModel],
-    generated: Sequence[str],
+    generated: Sequence[Prompt],
     seeds: Sequence[str],
     judge: Judge,
     *,
@@ -57,7 +79,8 @@ def measure_transfer(
 
     Args:
         models: by the name to show.
-        generated: accepted prompts, held out from every search against these models.
+        generated: accepted prompts, held out from every search against these models. Those with pictures are unscored
+            for a model that reads none.
         seeds: the prompts they were made from; each counts once.
         judge: of replies; not the score that a search raised.
         max_new_tokens: length of a judged reply.
@@ -65,9 +88,14 @@ def measure_transfer(
     distinct = list(dict.fromkeys(seeds))
     rows = []
     for name, model in models.items():
-        rates = []
-        for texts in (generated, distinct):
-            exchanges = model.generate([Prompt.ask(text) for text in texts], max_new_tokens=max_new_tokens)
-            rates.append(Rate.of_refusals(judge(exchanges)) if texts else Rate.of(0, 0))
-        rows.append(TransferRow(name, *rates))
+        reads_pictures = getattr(model, "reads_pictures", True)
+        sent = [prompt for prompt in generated if reads_pictures or not prompt.pictures]
+        left = len(generated) - len(sent)
+        note = f"{name} reads no pictures: {left} prompts with one are unscored" if left else ""
+        rates: list[Rate] = []
+        for prompts, unsent in ((sent, left), ([Prompt.ask(text) for text in distinct], 0)):
+            exchanges = model.generate(prompts, max_new_tokens=max_new_tokens) if prompts else []
+            verdicts = [*(judge(exchanges) if exchanges else []), *[Verdict(None, unscored=note)] * unsent]
+            rates.append(Rate.of_refusals(verdicts) if verdicts else Rate.of(0, 0))
+        rows.append(TransferRow(name, rates[0], rates[1], note))
     return rows

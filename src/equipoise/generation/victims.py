@@ -25,7 +25,7 @@ class PromptVictim(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and revision, for the recipe."""
+        """Name, revision and number format where they are known, for the recipe."""
         ...
 
     def scores(self, texts: Sequence[str]) -> list[float]:
@@ -76,8 +76,8 @@ class OpenVictim:
 
     @property
     def name(self) -> str:
-        """Name and revision."""
-        return f"{self.model.name}@{self.model.revision}"
+        """Name, revision and number format."""
+        return self.model.exact_name
 
     def prompt(self, text: str) -> Prompt:
         """As the victim receives it."""

@@ -49,7 +49,7 @@ class PromptWriter(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and revision, for the recipe."""
+        """Name, revision and number format where they are known, for the recipe."""
         ...
 
     def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
@@ -107,8 +107,8 @@ class SampledWriter:
 
     @property
     def name(self) -> str:
-        """Name and revision."""
-        return f"{self._model.name}@{self._model.revision}"
+        """Name, revision and number format."""
+        return self._model.exact_name
 
     @torch.no_grad()
     def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:

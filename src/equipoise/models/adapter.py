@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from equipoise.errors import MissingExtraError, ModelError
 from equipoise.files import weights_hash, write_json
-from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, locate
+from equipoise.models.model_location import ADAPTER, ADAPTER_SETTINGS, ModelLocation, locate
 from equipoise.models.reference_base import INSTALL
 from equipoise.models.unreadable import UNREADABLE, reason_of
 
@@ -84,20 +85,46 @@ def load_adapter(model: Any, folder: Path) -> Any:
     return adapted
 
 
-def write_base_settings(folder: Path, base: str) -> None:
+@dataclass(frozen=True)
+class TrainedBase:
+    """The model that a training starts from, with the hashes that its files had before they were read."""
+
+    name: str
+    """See `model_location`."""
+    weights: str
+    """Which weights exactly, those of its adapters among them: part of a training's recipe."""
+    sha256: str
+    """Of the model without its adapters, as `base.json` holds it."""
+    has_adapters: bool = False
+    """Whether the name holds adapters."""
+
+    @classmethod
+    def of(cls, name: str) -> TrainedBase:
+        """The hashes of a model's files as they are now; to be called before the model is loaded.
+
+        Raises:
+            ModelError: the model is not there.
+        """
+        location = locate(name)
+        own = _base_hash(location)
+        parts = [] if location.base is None else [location.base, Path(location.where) / ADAPTER]
+        weights = "+".join([own, *map(weights_hash, [*parts, *location.adapters])])
+        return cls(name, weights, own, bool(location.adapters))
+
+
+def write_base_settings(folder: Path, base: TrainedBase) -> None:
     """Name the base of an adapter, with the hash of its weights.
 
     Args:
         folder: of the adapter.
-        base: its name, see `model_location`, without an adapter.
+        base: what the adapter was trained over, without an adapter of its own.
 
     Raises:
-        ModelError: the base is not there, or has an adapter itself.
+        ModelError: the base has an adapter itself.
     """
-    location = locate(base)
-    if location.adapters:
-        raise ModelError(f"expected a base without an adapter, got {base}; try a folder with merged weights")
-    write_json(folder / BASE_SETTINGS, {"base": base, "sha256": _base_hash(location)})
+    if base.has_adapters:
+        raise ModelError(f"expected a base without an adapter, got {base.name}; try a folder with merged weights")
+    write_json(folder / BASE_SETTINGS, {"base": base.name, "sha256": base.sha256})
 
 
 def holds_adapter(folder: Path) -> bool:

@@ -59,6 +59,16 @@ class OpenModel(ABC):
     """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
 
     @property
+    def number_format(self) -> str:
+        """How the weights are computed with, such as `bfloat16` or `bfloat16 4bit`; empty where it is not known."""
+        return ""
+
+    @property
+    def exact_name(self) -> str:
+        """Name, revision and number format: two models with the same give the same replies."""
+        return f"{self.name}@{self.revision} {self.number_format}".rstrip()
+
+    @property
     def is_random(self) -> bool:
         """Whether two evaluations of the same pixels may differ, as those of a defence that adds noise."""
         return False

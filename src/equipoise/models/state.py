@@ -57,6 +57,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
             setattr(module, name, value)
 
 
+def number_format(model: Any) -> str:
+    """How a model of transformers computes: `float32`, `bfloat16`, and where its weights are packed `bfloat16 4bit`."""
+    packed = [bits for bits in ("4bit", "8bit") if getattr(model, f"is_loaded_in_{bits}", False)]
+    return " ".join([str(model.dtype).removeprefix("torch."), *packed])
+
+
 @contextmanager
 def attention_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
     """Every layer that keeps a cache uses `implementation`, a name in transformers' attention interface."""

@@ -23,7 +23,7 @@ from equipoise.models.padding_check import padding_disturbs
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason
 from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
-from equipoise.models.state import frozen, recomputed_activations
+from equipoise.models.state import frozen, number_format, recomputed_activations
 from equipoise.types import Exchange, Prompt
 
 GENERATION_BATCH = 32
@@ -77,6 +77,11 @@ class TransformersModel(OpenModel):
         end = self._chat.end_token(self._stops)
         self._encoder = PromptEncoder(processor, self._chat, end, picture_tokens, image_input_names)
         self._text_sharing: PrefixCacheSupport | None = None
+
+    @property
+    def number_format(self) -> str:
+        """That of its weights."""
+        return number_format(self.model)
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""

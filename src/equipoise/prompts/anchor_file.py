@@ -63,6 +63,7 @@ def kept_anchor_data(
     decides = (
         FORMAT,
         model.revision,
+        model.number_format,
         text,
         identity_of(judge),
         settings.layer,

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
+from equipoise.errors import UsageError
 from equipoise.models.decoding import decode, greedy_config
 from equipoise.models.language_tower import LanguageTower
 from equipoise.models.reply_log_probs import forward_logits
@@ -82,6 +83,7 @@ class StateReader:
 
     Raises:
         ModelError: the decoder was not recognised.
+        UsageError: it has no such layer.
     """
 
     def __init__(self, model: TransformersModel, layer: int | None, prompt: Prompt) -> None:
@@ -89,6 +91,11 @@ class StateReader:
         self.layer = layer
         self._tower = LanguageTower.of(model.model, model.prompt_inputs([prompt, prompt]))
         self.depth = len(self._tower.layers)
+        if layer is not None and not 0 <= layer < self.depth:
+            raise UsageError(
+                f"expected a layer of 0 to {self.depth - 1}, got {layer}; "
+                "try none, which takes the state after the final norm"
+            )
 
     def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
         """`B x width` float32 states of prompts with as many pictures each; gradients are kept where there are any."""
@@ -109,7 +116,7 @@ class StateReader:
         def record_output(_module: nn.Module, _args: Any, output: Tensor) -> None:
             states.append(output)
 
-        if self.layer is None or self.layer >= self.depth:
+        if self.layer is None:
             handle = self._tower.final_norm.register_forward_hook(record_output)
         else:
             handle = self._tower.layers[self.layer].register_forward_pre_hook(record_input, with_kwargs=True)

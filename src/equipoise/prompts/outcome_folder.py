@@ -29,7 +29,15 @@ class OutcomeFolder:
     root: Path
     """Where the files lie."""
 
-    def key(self, name: str, revision: str, samples: Sequence[Sample], judge: str, max_new_tokens: int) -> str:
+    def key(
+        self,
+        name: str,
+        revision: str,
+        samples: Sequence[Sample],
+        judge: str,
+        max_new_tokens: int,
+        number_format: str = "",
+    ) -> str:
         """A hash of everything that decides an outcome.
 
         Args:
@@ -38,6 +46,7 @@ class OutcomeFolder:
             samples: in their order.
             judge: its identity.
             max_new_tokens: length of a reply.
+            number_format: in which the model computes; empty where it is not known.
         """
         rows = [
             # Pictures only where there are some, so that what is known of samples of text stays known.
@@ -48,7 +57,7 @@ class OutcomeFolder:
             )
             for sample in samples
         ]
-        decides = (FORMAT, name, revision, rows, judge, max_new_tokens)
+        decides = (FORMAT, name, revision, number_format, rows, judge, max_new_tokens)
         return hashlib.sha256(repr(decides).encode()).hexdigest()[:24]
 
     def get(self, key: str) -> PolicyOutcome | None:

@@ -37,6 +37,10 @@ class PolicyOutcome:
         """Those of one axis."""
         return self.needless_labels if axis == "needless" else self.harmful_labels
 
+    def estimate(self, axis: Axis) -> Estimate:
+        """That of one axis."""
+        return self.needless if axis == "needless" else self.harmful
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON, without the labels."""
         return {

@@ -115,7 +115,7 @@ def _scored(search: DirectionSearch, prepared: RefusalCandidates) -> list[Candid
     scored = []
     for number, candidate in enumerate(pruned):
         name = f"added-score{candidate.layer}{candidate.position}"
-        induce: float | None = search.stages.get(name)
+        induce: float | None = search.stages.get(name, float)
         if induce is None:
             vector = prepared.differences[candidate.layer, candidate.position]
             with add(search.steerable, vector, layers=[candidate.layer]):
@@ -129,7 +129,7 @@ def _scored(search: DirectionSearch, prepared: RefusalCandidates) -> list[Candid
 def _refused(search: DirectionSearch, prepared: RefusalCandidates, candidate: Candidate, coefficient: float) -> int:
     """How many answered prompts are refused with a multiple of a candidate added, by the judge of the search."""
     name = f"added-texts{candidate.layer}{candidate.position}-{coefficient:g}"
-    rows: list[dict[str, Any]] | None = search.stages.get(name)
+    rows: list[dict[str, Any]] | None = search.stages.get(name, list)
     if rows is None:
         vector = prepared.differences[candidate.layer, candidate.position]
         prompts = _read_prompts(prepared)

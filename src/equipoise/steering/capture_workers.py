@@ -41,7 +41,7 @@ class CaptureOrder:
     indices: tuple[int, ...]
     """Their numbers in the class."""
     revision: str
-    """Which weights the worker must have."""
+    """Which weights the worker must have, in which number format; see `Steerable.exact_revision`."""
     positions: int | None
     """Tokens from the end whose activations are summed; None asks for replies."""
     reply_tokens: int
@@ -79,7 +79,7 @@ class ScoreOrder:
     openers: RefusalOpeners
     """How the model refuses."""
     revision: str
-    """Which weights the worker must have."""
+    """Which weights the worker must have, in which number format; see `Steerable.exact_revision`."""
     size: int = 1
     """What it adds to the progress."""
 
@@ -89,7 +89,7 @@ class ScoreOrder:
         scorer = sweep.scorer
         # A copy: a slice would be pickled with the vectors of all layers and positions.
         vector = sweep.vector(candidate).clone()
-        return cls(candidate, vector, tuple(sweep.prompts), scorer.openers, scorer.steerable.revision)
+        return cls(candidate, vector, tuple(sweep.prompts), scorer.openers, scorer.steerable.exact_revision)
 
     def item(self, judge: str) -> WorkItem:
         """The order as a work item; no judge has a part in it."""
@@ -133,9 +133,9 @@ class CaptureTask(WorkerTask):
     def run(self, state: Steerable, parcel: Parcel) -> Parcel:
         """Do one batch, or score one candidate."""
         order: Order = pickle.loads(parcel.parts[0])
-        if state.revision != order.revision:
+        if state.exact_revision != order.revision:
             raise ModelError(
-                f"expected revision {order.revision}, got {state.revision} on a worker; "
+                f"expected revision {order.revision}, got {state.exact_revision} on a worker; "
                 "try the same files on every machine"
             )
         if isinstance(order, ScoreOrder):

@@ -8,11 +8,13 @@ gate is decided when the prompt is read and kept while the reply is written.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from equipoise.models.language_tower import StreamEdit, edited_layer_inputs
 from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.thresholds import Threshold, calibrate
-from equipoise.steering.direction import FORMAT, Direction
+from equipoise.steering.direction import FORMAT, Direction, require_coefficient
 from equipoise.steering.edits import DeviceCopies, capture
 from equipoise.steering.prompt_forward import StageProgress, forward_batches, no_progress, run_prompts
 from equipoise.steering.prompt_sets import PromptSet
@@ -50,6 +52,32 @@ class HarmCondition:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """The threshold with its bound, and the rate of each kind of prompts."""
 
+    def __post_init__(self) -> None:
+        """Check every value: a score that is no number is above no threshold, so that nothing would be steered.
+
+        Raises:
+            UsageError: a number that is not finite, or a value of another type.
+        """
+        weight = self.weight.detach().float().cpu()
+        numbers = all(isinstance(value, float | int) and math.isfinite(value) for value in (self.bias, self.threshold))
+        if weight.ndim != 1 or not bool(torch.isfinite(weight).all()) or not numbers:
+            raise UsageError(
+                "expected a condition of finite numbers with a vector as its weight, got a weight of shape "
+                f"{tuple(weight.shape)}, bias {self.bias} and threshold {self.threshold}; "
+                "try `equipoise direction find` again"
+            )
+        if not isinstance(self.layer, int) or self.layer < 0 or self.method not in get_args(ConditionMethod):
+            raise UsageError(
+                "expected a condition at a layer of at least 0 by method probe or difference, got layer "
+                f"{self.layer!r} and method {self.method!r}; try `equipoise direction find` again"
+            )
+        object.__setattr__(self, "weight", weight)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of weight and bias, shortened: two conditions with the same give the same scores."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + repr(float(self.bias)).encode()).hexdigest()[:16]
+
     def scores(self, values: Tensor) -> Tensor:
         """`N` scores of `N x width` values."""
         return values.float() @ self.weight.to(values.device) + self.bias
@@ -66,6 +94,10 @@ class ConditionalAddition:
     coefficient: float = 1.0
     """Times the direction."""
 
+    def __post_init__(self) -> None:
+        """Check the coefficient."""
+        require_coefficient(self.coefficient)
+
     @contextmanager
     def applied(self, steerable: Steerable) -> Iterator[RowGates]:
         """The context in which the model is steered; the gates of the last prompts can be read from it."""
@@ -74,6 +106,11 @@ class ConditionalAddition:
             raise UsageError(
                 f"expected a condition at or below layer {self.direction.layer}, got layer {self.condition.layer}; "
                 "try another direction"
+            )
+        if len(self.condition.weight) != steerable.tower.width:
+            raise UsageError(
+                f"expected a condition of width {steerable.tower.width}, got {len(self.condition.weight)}; "
+                "try `equipoise direction find` on this model"
             )
         gates = RowGates()
         layout = steerable.token_layout()
@@ -108,6 +145,7 @@ class ConditionalAddition:
             "coefficient": self.coefficient,
             "direction": self.direction.digest,
             "layer": self.direction.layer,
+            "condition": self.condition.digest,
             "condition_layer": self.condition.layer,
             "threshold": self.condition.threshold,
             "method": self.condition.method,
@@ -138,8 +176,14 @@ class ConditionalAddition:
         tensors, document = load_with_document(path, "a direction", "equipoise direction find")
         if "weight" not in tensors or "condition" not in document:
             raise UsageError(f"expected a condition in {path}, got something else; try `equipoise direction find`")
-        condition = HarmCondition(weight=tensors["weight"], **document["condition"])
-        return cls(condition, Direction.load(path), float(document["coefficient"]))
+        try:
+            condition = HarmCondition(weight=tensors["weight"], **document["condition"])
+            coefficient = float(document["coefficient"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"expected the values of a condition in {path}, got an error ({error}); try `equipoise direction find`"
+            ) from error
+        return cls(condition, Direction.load(path), coefficient)
 
 
 class RowGates:
@@ -161,7 +205,8 @@ class RowGates:
         a step forwards and the score itself backwards (straight-through).
         """
         self.scores = scores.detach()
-        self.flags = self.scores > threshold
+        # A score that is no number compares as false with everything: such a row is steered.
+        self.flags = ~(self.scores <= threshold)
         self.weights = self.flags.float() + (scores - self.scores if scores.requires_grad else 0.0)
 
     def current(self) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -140,17 +141,25 @@ class Direction:
         tensors, document = load_with_document(path, "a direction", "equipoise direction find")
         if "vector" not in tensors or document.get("format") != FORMAT or "layer" not in document:
             raise UsageError(f"expected a direction in {path}, got something else; try `equipoise direction find`")
-        return cls(
-            tensors["vector"],
-            layer=int(document["layer"]),
-            position=int(document["position"]),
-            model=str(document["model"]),
-            revision=str(document["revision"]),
-            kind=document["kind"],
-            data=document["data"],
-            metrics=document["metrics"],
-            details=document["details"],
-        )
+        try:
+            if document["kind"] not in get_args(DirectionKind):
+                raise ValueError(f"no such kind: {document['kind']!r}")
+            return cls(
+                tensors["vector"],
+                layer=int(document["layer"]),
+                position=int(document["position"]),
+                model=str(document["model"]),
+                revision=str(document["revision"]),
+                kind=document["kind"],
+                data=dict(document["data"]),
+                metrics=dict(document["metrics"]),
+                details=dict(document["details"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UsageError(
+                f"expected the values of a direction in the JSON file of {path}, got an error ({error}); "
+                "try `equipoise direction find`"
+            ) from error
 
     def _derived(self, vector: Tensor, note: str) -> Direction:
         return replace(self, vector=vector, kind="difference", metrics={}, details={**self.details, "derived": note})
@@ -160,6 +169,16 @@ class Direction:
             raise UsageError(
                 f"expected two directions of one model, got {self.model} and {other.model}; try finding both on one"
             )
+
+
+def require_coefficient(coefficient: float) -> None:
+    """Check a multiple of a direction.
+
+    Raises:
+        UsageError: it is not finite: such an edit leaves no reply of the model.
+    """
+    if not math.isfinite(coefficient):
+        raise UsageError(f"expected a finite coefficient of a direction, got {coefficient:g}; try 1")
 
 
 def replace_vector(direction: Direction) -> Direction:

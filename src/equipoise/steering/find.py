@@ -8,10 +8,10 @@ expensive sweeps. That no candidate passes is a result, with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
 from equipoise.steering.candidates import (
     BypassSweep,
     Candidate,
+    CandidateScorer,
     checked_in_order,
     prune,
     why_none,
@@ -42,6 +43,11 @@ from equipoise.steering.refusal_candidates import prepare_candidates, sum_pair
 from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Judge, Prompt
+
+PASSES: Final = "passes"
+"""Stage of the passes that all calls of a search have counted."""
+SWEEP_PASSES: Final = "sweep-passes"
+"""Stage of those that scoring the candidates of the refusal direction took."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,37 @@ class DirectionSearch:
     workers: CaptureWorkers | None = None
     """Who makes replies, sums and scores of candidates; None is this process. Checks of candidates stay here."""
     passes: int = 0
-    """Prompts that went through the model, one for each forward pass that they took part in."""
+    """Prompts that went through the model, one for each forward pass that they took part in, without those of `scorer`.
+    """
+    scorer: CandidateScorer | None = None
+    """Scores candidates and counts its passes itself; None before there are candidates."""
+
+    def take_kept_passes(self) -> None:
+        """Count on from what former calls of this search have counted."""
+        self.passes = self._kept_passes("others")
+
+    def use_scorer(self, scorer: CandidateScorer) -> None:
+        """Keep the passes of a new scorer from now on; it counts on from those of former calls."""
+        scorer.passes = self._kept_passes("sweeps")
+        self.scorer = scorer
+
+    def put(self, name: str, document: Any) -> None:
+        """Keep a document of the stages, and the passes so far."""
+        self._keep_passes()
+        self.stages.put(name, document)
+
+    def put_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors of the stages, and the passes so far."""
+        self._keep_passes()
+        self.stages.put_tensors(name, tensors)
+
+    def _keep_passes(self) -> None:
+        # Before the stage: where a kill comes in between, the work is done twice, and counts twice.
+        sweeps = self._kept_passes("sweeps") if self.scorer is None else self.scorer.passes
+        self.stages.put(PASSES, {"others": self.passes, "sweeps": sweeps})
+
+    def _kept_passes(self, name: str) -> int:
+        return int((self.stages.get(PASSES, dict) or {}).get(name, 0))
 
     @property
     def depth(self) -> int:
@@ -128,7 +164,7 @@ class DirectionSearch:
     def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Each prompt's reply: its tokens, its text, and whether the judge says it refuses (None: unscored)."""
         stage = f"replies-{name}"
-        rows: dict[str, dict[str, Any]] = self.stages.get(stage) or {}
+        rows: dict[str, dict[str, Any]] = self.stages.get(stage, dict) or {}
         left = [indices for indices in batches(prompts, 32) if str(indices[0]) not in rows]
 
         def keep(indices: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
@@ -143,13 +179,13 @@ class DirectionSearch:
             parts = self.workers.replies(orders, lambda done: show(before + done))
             for indices, new in zip(left, parts, strict=True):
                 keep(indices, new)
-            self.stages.put(stage, rows)
+            self.put(stage, rows)
             self.workers.discard(orders)
         else:
             for indices in left:
                 batch = [prompts[i] for i in indices]
                 keep(indices, reply_rows(self.steerable, self.judge, batch, self.settings.reply_tokens))
-                self.stages.put(stage, rows)
+                self.put(stage, rows)
                 show(len(rows))
         return [rows[str(i)] for i in range(len(prompts))]
 
@@ -168,7 +204,7 @@ class DirectionSearch:
         def keep() -> None:
             tensors = {"finished": torch.tensor(finished)}
             tensors |= halves[0].to_tensors("0") | halves[1].to_tensors("1")
-            self.stages.put_tensors(stage, tensors)
+            self.put_tensors(stage, tensors)
 
         def show(done: int) -> None:
             self.progress(f"activations of {name} prompts", min(done, len(prompts)), len(prompts))
@@ -200,7 +236,7 @@ class DirectionSearch:
         self, prompts: Sequence[Prompt], parts: Sequence[Sequence[int]], positions: int | None
     ) -> list[CaptureOrder]:
         """Batches of prompts as orders to workers."""
-        revision, tokens = self.steerable.revision, self.settings.reply_tokens
+        revision, tokens = self.steerable.exact_revision, self.settings.reply_tokens
         return [
             CaptureOrder(tuple(prompts[i] for i in indices), tuple(indices), revision, positions, tokens)
             for indices in parts
@@ -221,7 +257,7 @@ class DirectionSearch:
             with capture(self.steerable, last=units.shape[1], layers=range(self.depth), sink=take):
                 run_prompts(self.steerable, inputs)
             self.passes += len(indices)
-        self.stages.put_tensors(stage, {"values": values})
+        self.put_tensors(stage, {"values": values})
         return values
 
     def chosen(
@@ -233,10 +269,10 @@ class DirectionSearch:
             return f"{stage}-{part}{candidate.layer}{candidate.position}"
 
         def stored(part: str, candidate: Candidate, work: Callable[[Candidate], Candidate]) -> Candidate:
-            document = self.stages.get(name(part, candidate))
+            document = self.stages.get(name(part, candidate), dict)
             if document is None:
                 document = work(candidate).to_dict()
-                self.stages.put(name(part, candidate), document)
+                self.put(name(part, candidate), document)
             return Candidate.from_dict(document)
 
         left = [one for one in candidates if self.stages.get(name("bypass-", one)) is None]
@@ -245,8 +281,8 @@ class DirectionSearch:
             before = len(candidates) - len(left)
             show = partial(self.progress, f"{stage} candidates")
             for result in self.workers.scores(orders, lambda done: show(before + done, len(candidates))):
-                self.stages.put(name("bypass-", result), result.to_dict())
-            score.scorer.passes += len(left) * len(score.prompts) * len(score.scorer.openers.passes)
+                score.scorer.passes += len(score.prompts) * len(score.scorer.openers.passes)
+                self.put(name("bypass-", result), result.to_dict())
             self.workers.discard(orders)
         scored = []
         for number, candidate in enumerate(candidates):
@@ -273,6 +309,7 @@ def find_direction(
     """
     settings = search.settings
     counts: dict[str, int] = {}
+    search.take_kept_passes()
     prepared = prepare_candidates(search, harmful, harmless, counts)
     if isinstance(prepared, str):
         return FindResult(None, prepared, (), None, counts)
@@ -301,7 +338,12 @@ def find_direction(
     # What scoring every candidate on every prompt would take: three sweeps, each one pass an opener.
     everything = len(ranked) * (len(scorer.harmful) + 2 * len(scorer.harmless)) * len(openers.passes)
     counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
-    counts |= {"sweep passes": scorer.passes, "sweep passes of all candidates": everything}
+    # Kept as it was here: a later call begins with the sweeps of the surgical vector counted as well.
+    sweeps: int | None = search.stages.get(SWEEP_PASSES, int)
+    if sweeps is None:
+        sweeps = scorer.passes
+        search.put(SWEEP_PASSES, sweeps)
+    counts |= {"sweep passes": sweeps, "sweep passes of all candidates": everything}
     counts["forward passes"] = search.passes + scorer.passes
     surgical: tuple[Direction | None, str | None, tuple[Candidate, ...]] = (None, None, ())
     # Without a valid direction as well: what is taken out of the false-refusal vector is the difference in means of its

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from equipoise.steering.direction import Direction
+from equipoise.steering.direction import Direction, require_coefficient
 from equipoise.steering.edits import AnyPositions, ablate, add
 from equipoise.steering.steerable import Steerable
 
@@ -38,6 +38,10 @@ class Ablation:
     positions: AnyPositions = "all"
     """Which tokens."""
 
+    def __post_init__(self) -> None:
+        """Check the coefficient."""
+        require_coefficient(self.coefficient)
+
     def applied(self, steerable: Steerable) -> AbstractContextManager[Any]:
         """The context in which the model is steered."""
         self.direction.check_model(steerable)
@@ -58,6 +62,10 @@ class Addition:
     """Times the direction; negative takes it away."""
     positions: AnyPositions = "all"
     """Which tokens."""
+
+    def __post_init__(self) -> None:
+        """Check the coefficient."""
+        require_coefficient(self.coefficient)
 
     def applied(self, steerable: Steerable) -> AbstractContextManager[Any]:
         """The context in which the model is steered."""

@@ -21,7 +21,7 @@ from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.estimates import CaseLabel, paired_change
 from equipoise.stats.proportions import Rate
 from equipoise.steering.candidates import auroc
-from equipoise.steering.direction import Direction
+from equipoise.steering.direction import Direction, require_coefficient
 from equipoise.steering.edits import ablate, add, capture
 from equipoise.steering.measurement import (
     ConditionRates,
@@ -56,6 +56,11 @@ class MeasureSettings:
     """Length of the judged replies."""
     seed: int = 0
     """Of the random directions."""
+
+    def __post_init__(self) -> None:
+        """Check the coefficients."""
+        for coefficient in self.coefficients:
+            require_coefficient(coefficient)
 
 
 @dataclass
@@ -98,7 +103,7 @@ class DirectionMeasurer:
         with context:
             for set_name, source in self.prompts.items():
                 stage = f"{name}-{set_name}"
-                stored = self.stages.get(stage)
+                stored = self.stages.get(stage, dict)
                 if stored is None:
                     stored = self._replies(source.prompts)
                     self.stages.put(stage, stored)
@@ -253,7 +258,7 @@ def _half_directions(along: Mapping[str, Tensor], prompts: Mapping[str, PromptSe
 
 def _null(measurer: DirectionMeasurer, openers: RefusalOpeners) -> list[NullComparison]:
     """Effect on the log-odds of a refusal against random directions of the same length."""
-    stored = measurer.stages.get("null") or {}
+    stored = measurer.stages.get("null", dict) or {}
     settings = measurer.settings
     parts = {name: measurer.prompts[name].prompts[: settings.null_prompts] for name in ("harmful", "harmless")}
 
@@ -351,7 +356,7 @@ def _picture_transfer(measurer: DirectionMeasurer) -> PictureTransfer:
     """The same requests as text and drawn: cosine of the differences, and separation along the text's direction."""
     if not measurer.model.reads_pictures:
         return PictureTransfer(None, None, "the model reads no pictures")
-    stored = measurer.stages.get("picture")
+    stored = measurer.stages.get("picture", dict)
     if stored is None:
         streams: dict[str, list[Tensor]] = {}
         for name in ("harmful", "harmless"):

@@ -10,10 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from equipoise.data.tables import is_table, read_rows
+from equipoise.data.suites.generic import label_of
+from equipoise.data.tables import TableRow, is_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
-from equipoise.types import Prompt
+from equipoise.types import Expected, Prompt
 
 OwnSet = Literal["harmful", "harmless", "pseudo_harmful", "contrast_harmful", "ordinary"]
 """Ours, written for this purpose and taken from no benchmark. `pseudo_harmful` only look harmful; `contrast_harmful`
@@ -30,6 +31,8 @@ class PromptSet:
     """In order."""
     sha256: str
     """Of the file."""
+    left_out: int = 0
+    """Rows of the file whose label is another than the wanted one."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -61,13 +64,18 @@ def own_prompts(name: OwnSet) -> PromptSet:
     return _from_lines(name, content)
 
 
-def read_prompts(path: str | Path) -> PromptSet:
+def read_prompts(path: str | Path, *, expected: Expected | None = None) -> PromptSet:
     """Prompts of a file: one a line, or a table with a column `prompt` or `text` and perhaps `picture`.
 
     Pictures are paths, relative to the file; several are separated by `|`.
 
+    Args:
+        path: of the file.
+        expected: `answer` or `refuse` leaves out the rows of a table whose column `expected` says another; None takes
+            all. Rows without a label are always taken.
+
     Raises:
-        UsageError: no such file, no prompts, or an empty one.
+        UsageError: no such file, no prompts, an empty one, or none of the wanted label.
         PictureError: a picture that cannot be read.
     """
     file = Path(path)
@@ -86,7 +94,14 @@ def read_prompts(path: str | Path) -> PromptSet:
                 "try to save it as UTF-8"
             ) from error
     prompts = []
-    for row in read_rows(file):
+    rows = read_rows(file)
+    wanted = [row for row in rows if expected is None or _label(row) in (None, expected)]
+    if rows and not wanted:
+        raise UsageError(
+            f"expected rows with {expected} in the column expected of {file}, got {len(rows)} with other labels; "
+            "try another file"
+        )
+    for row in wanted:
         text = row.text("prompt", "text", "question", "goal")
         names = row.text("picture", "image").split("|") if row.has("picture", "image") else []
         if not text.strip():
@@ -94,7 +109,14 @@ def read_prompts(path: str | Path) -> PromptSet:
         prompts.append(Prompt.ask(text, *(open_picture(file.parent / name.strip()) for name in names)))
     if not prompts:
         raise UsageError(f"expected prompts in {file}, got none; try one prompt a row")
-    return PromptSet(file.stem, tuple(prompts), hashlib.sha256(file.read_bytes()).hexdigest())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return PromptSet(file.stem, tuple(prompts), digest, left_out=len(rows) - len(wanted))
+
+
+def _label(row: TableRow) -> Expected | None:
+    """What the column `expected` of a row says; None where it holds no label."""
+    value = row.get("expected")
+    return label_of(value) if isinstance(value, str) else None
 
 
 def _from_lines(name: str, content: bytes) -> PromptSet:

@@ -80,8 +80,9 @@ def prepare_candidates(
         eligible,
     )
     scored_on = kept["harmful-validation"], kept["harmless-validation"]
-    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary"))
-    search.stages.put("boundary", scorer.boundary)
+    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary", float))
+    search.use_scorer(scorer)
+    search.put("boundary", scorer.boundary)
     answered = _with_label(*labelled["harmful-validation"], wanted=False) + kept["harmless-validation"]
     return RefusalCandidates(openers, positions, means, differences, eligible, limit, ranked, scorer, answered)
 

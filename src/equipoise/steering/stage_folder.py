@@ -6,14 +6,17 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from equipoise.errors import UsageError
 from equipoise.files import write_json, write_whole
+
+_DAMAGED: Final = object()
 
 
 class StageFolder:
@@ -33,12 +36,14 @@ class StageFolder:
         self._folder = folder
         self._documents: dict[str, Any] = {}
         self._tensors: dict[str, dict[str, Tensor]] = {}
+        self.replaced = False
+        """Whether stages of another recipe were removed: results beside the folder are theirs."""
         if folder is None:
             return
         file = folder / "recipe.json"
         if file.exists():
-            # Through JSON and back, as tuples come back as lists.
-            if json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(recipe)):
+            # Through JSON and back, as tuples come back as lists. A damaged file is the recipe of another run.
+            if _read(file, damaged=None) == json.loads(json.dumps(recipe)):
                 return
             if not overwrite:
                 raise UsageError(
@@ -46,14 +51,28 @@ class StageFolder:
                     "try another --out, or --overwrite"
                 )
             shutil.rmtree(folder)
+            self.replaced = True
         write_json(file, recipe)
 
-    def get(self, name: str) -> Any:
-        """A document; None where it is not finished."""
+    def get(self, name: str, kind: type[Any] = object) -> Any:
+        """A document; None where it is not finished.
+
+        Args:
+            name: of the document.
+            kind: of its value, such as `dict`.
+
+        Raises:
+            UsageError: its file is damaged, or holds a value of another kind.
+        """
         if self._folder is None:
             return self._documents.get(name)
         file = self._folder / f"{name}.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if not file.exists():
+            return None
+        document = _read(file, damaged=_DAMAGED)
+        if document is _DAMAGED or not isinstance(document, kind):
+            raise _damaged(file)
+        return document
 
     def put(self, name: str, document: Any) -> None:
         """Keep a document, whole or not at all."""
@@ -69,11 +88,18 @@ class StageFolder:
             (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def get_tensors(self, name: str) -> dict[str, Tensor] | None:
-        """Tensors; None where they are not finished."""
+        """Tensors; None where they are not finished.
+
+        Raises:
+            UsageError: their file is damaged.
+        """
         if self._folder is None:
             return self._tensors.get(name)
         file = self._folder / f"{name}.safetensors"
-        return load_tensors(file.read_bytes()) if file.exists() else None
+        try:
+            return load_tensors(file.read_bytes()) if file.exists() else None
+        except SafetensorError as error:
+            raise _damaged(file) from error
 
     def put_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors, whole or not at all."""
@@ -82,3 +108,15 @@ class StageFolder:
         else:
             content = save_tensors({key: value.contiguous() for key, value in tensors.items()})
             write_whole(self._folder / f"{name}.safetensors", content)
+
+
+def _read(file: Path, *, damaged: Any) -> Any:
+    """The document of a file; `damaged` where it is no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return damaged
+
+
+def _damaged(file: Path) -> UsageError:
+    return UsageError(f"expected a finished stage of this run in {file}, got a damaged file; try to remove it")

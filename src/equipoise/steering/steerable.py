@@ -13,7 +13,7 @@ from torch import nn
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.base import OpenModel
 from equipoise.models.language_tower import LanguageTower
-from equipoise.models.state import frozen
+from equipoise.models.state import frozen, number_format
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.steering.self_test import SelfTest, run_self_test
 from equipoise.steering.token_positions import TokenLayout
@@ -87,6 +87,16 @@ class Steerable:
         steerable.open_model = model
         vars(model)["_steerable"] = steerable
         return steerable
+
+    @property
+    def number_format(self) -> str:
+        """How the model computes; see `models.state.number_format`."""
+        return number_format(self.model)
+
+    @property
+    def exact_revision(self) -> str:
+        """Revision and number format: two models with the same have the same activations."""
+        return f"{self.revision} {self.number_format}"
 
     def token_layout(self) -> TokenLayout:
         """Follows which tokens stand where in a forward pass."""

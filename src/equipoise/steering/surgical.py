@@ -113,10 +113,10 @@ def refused_prompts(search: DirectionSearch, name: str, source: PromptSet) -> li
 def recognised_refusals(search: DirectionSearch, scorer: CandidateScorer, contrast: PromptSet) -> list[Prompt]:
     """The contrast prompts whose refusal the openers recognise as well: only these can be lost by the same measure."""
     prompts = refused_prompts(search, "contrast", contrast)
-    odds: list[float] | None = search.stages.get("contrast-odds")
+    odds: list[float] | None = search.stages.get("contrast-odds", list)
     if odds is None:
         odds = scorer.sweep(prompts)[0].tolist() if prompts else []
-        search.stages.put("contrast-odds", odds)
+        search.put("contrast-odds", odds)
     return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > scorer.boundary]
 
 

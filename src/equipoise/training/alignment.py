@@ -24,6 +24,7 @@ from equipoise.errors import UsageError
 from equipoise.files import read_json_lines, write_json, write_whole
 from equipoise.judges.phrases import judge_reply
 from equipoise.judges.run_judge import digest
+from equipoise.models.adapter import TrainedBase
 from equipoise.reference.alignment_prompts import alignment_prompts, refusal_parts
 from equipoise.reference.install import ReportStage
 from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss, load_base, token_row
@@ -103,7 +104,9 @@ def train(
         ModelError: the base is no causal language model, or none with a chat template.
         MissingExtraError: peft is not installed.
     """
+    base = TrainedBase.of(config.base)
     recipe = asdict(config) | {"more_harmful": digest([*more_harmful]) if more_harmful else None}
+    recipe["base_weights"] = base.weights
     Checkpoint(out, recipe).require_same_recipe()
     # Frozen weights in the CPU's own fast format; the adapter's stay float32, because its updates are small.
     model, tokenizer = load_base(config.base, dtype=torch.bfloat16)
@@ -133,7 +136,7 @@ def train(
     collate = CausalCollator.of(tokenizer)
     fit(model, data, collate, settings, out, recipe, loss=labelled_loss, lengths=lengths, progress=progress)
     adapter = out / "adapter"
-    save_adapter(model, adapter, config.base)
+    save_adapter(model, adapter, base)
     write_json(adapter / "recipe.json", recipe)
     return adapter
 

@@ -25,6 +25,7 @@ from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
 from equipoise.guard.training_rows import LabelledReply
+from equipoise.models.adapter import TrainedBase
 from equipoise.models.model_location import locate
 from equipoise.models.model_parts import gguf_option, weight_options
 from equipoise.models.unreadable import UNREADABLE
@@ -165,7 +166,8 @@ def train(
     labels = {row.harmful for row in rows}
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
-    full_recipe = asdict(recipe) | {"rows": rows_digest(rows)}
+    base = TrainedBase.of(recipe.base)
+    full_recipe = asdict(recipe) | {"rows": rows_digest(rows), "base_weights": base.weights}
     processes = TrainingProcesses.join(device)
     Checkpoint(out, full_recipe).require_same_recipe()
     with seeded(recipe.seed):
@@ -182,7 +184,7 @@ def train(
         lengths=[sum(len(window) for window in row["windows"]) for row in data],
         progress=progress,
     )
-    processes.on_first(lambda: _write(out, network, tokenizer, recipe, full_recipe, held_out, int8=int8))
+    processes.on_first(lambda: _write(out, network, tokenizer, base, recipe, full_recipe, held_out, int8=int8))
     return out
 
 
@@ -190,6 +192,7 @@ def _write(
     out: Path,
     network: HarmNetwork,
     tokenizer: Any,
+    base: TrainedBase,
     recipe: DetectorTrainingConfig,
     full_recipe: dict[str, Any],
     held_out: Sequence[LabelledReply],
@@ -199,7 +202,7 @@ def _write(
     """Calibrate a trained network and write the detector."""
     if recipe.adapter_only:
         inner = network.base.get_base_model()
-        save_adapter(network.base, out / ADAPTER, recipe.base, prefix=inner.base_model_prefix)
+        save_adapter(network.base, out / ADAPTER, base, prefix=inner.base_model_prefix)
     if recipe.lora is not None:
         # After they were written: merging uses the adapters up.
         network.base = merge_adapters(network.base)

@@ -15,6 +15,7 @@ from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids
 from equipoise.guard.training_rows import RewrittenReply
 from equipoise.judges.phrases import judge_reply
 from equipoise.judges.run_judge import digest
+from equipoise.models.adapter import TrainedBase
 from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss, load_base, token_row
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
@@ -111,7 +112,8 @@ def train(
     """
     recipe.require_adapters()
     settings = recipe.supervised(checkpoint_every, device)
-    full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
+    base = TrainedBase.of(recipe.base)
+    full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows]), "base_weights": base.weights}
     processes = TrainingProcesses.join(device)
     Checkpoint(out, full_recipe).require_same_recipe()
     model, tokenizer = load_base(recipe.base, dtype=torch.bfloat16 if recipe.frozen_bf16 else torch.float32)
@@ -127,16 +129,21 @@ def train(
     lengths = [len(row["input_ids"]) for row in data]
     collate = CausalCollator.of(tokenizer)
     fit(model, data, collate, settings, out, full_recipe, loss=labelled_loss, lengths=lengths, progress=progress)
-    processes.on_first(lambda: _write(out, model, tokenizer, recipe, full_recipe))
+    processes.on_first(lambda: _write(out, model, tokenizer, base, recipe, full_recipe))
     return out
 
 
 def _write(
-    out: Path, model: Any, tokenizer: Any, recipe: DetoxifierTrainingConfig, full_recipe: dict[str, Any]
+    out: Path,
+    model: Any,
+    tokenizer: Any,
+    base: TrainedBase,
+    recipe: DetoxifierTrainingConfig,
+    full_recipe: dict[str, Any],
 ) -> None:
     """Write what was trained: the adapter, or the whole model."""
     if recipe.adapter_only:
-        save_adapter(model, out, recipe.base)
+        save_adapter(model, out, base)
     else:
         model = merge_adapters(model) if recipe.lora is not None else model
         model.cpu().save_pretrained(out)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.detector.folder import read, write_early_exit
+from equipoise.guard.detector.folder import full_network_hash, read, write_early_exit
 from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling, Window
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.training_rows import LabelledReply
@@ -116,6 +116,7 @@ def add_early_exit(
     """
     processes = TrainingProcesses.join(device)
     compute = find_device(device)
+    known = full_network_hash(folder)
     detector = read(folder, device=str(compute), early_exit=False)
     settings = SupervisedSettings(
         recipe.epochs,
@@ -128,7 +129,7 @@ def add_early_exit(
             compute,
         ),
     )
-    full_recipe = recipe.to_json() | {"rows": rows_digest(rows)}
+    full_recipe = recipe.to_json() | {"rows": rows_digest(rows), "detector": known}
     windows = windows_of(detector, rows)
     Checkpoint(folder / FOLDER, full_recipe).require_same_recipe()
     student = _student(detector, recipe)

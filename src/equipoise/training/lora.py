@@ -13,7 +13,7 @@ from torch import nn
 
 from equipoise.errors import MissingExtraError
 from equipoise.files import write_whole
-from equipoise.models.adapter import ADAPTER_WEIGHTS, write_base_settings
+from equipoise.models.adapter import ADAPTER_WEIGHTS, TrainedBase, write_base_settings
 
 
 def add_adapters(
@@ -67,18 +67,18 @@ def scale_adapters(model: nn.Module, share: float) -> None:
                 weight.mul_(share)
 
 
-def save_adapter(model: Any, folder: Path, base: str, *, prefix: str = "") -> None:
+def save_adapter(model: Any, folder: Path, base: TrainedBase, *, prefix: str = "") -> None:
     """Write adapters in bfloat16 as peft reads them, with the name of their base; see `models.adapter`.
 
     Args:
         model: as `add_adapters` returned it.
         folder: made where it is not there.
-        base: name of the model whose weights the adapters were trained over.
+        base: the model whose weights the adapters were trained over, hashed before it was loaded.
         prefix: the name of the model inside the one that the adapters will be read onto, such as `model` for a decoder
             inside a causal language model; empty where it is the same model.
 
     Raises:
-        ModelError: the base is not there.
+        ModelError: the base has adapters itself.
     """
     from peft import get_peft_model_state_dict
 
@@ -91,6 +91,6 @@ def save_adapter(model: Any, folder: Path, base: str, *, prefix: str = "") -> No
     }
     write_whole(folder / ADAPTER_WEIGHTS[0], save(state, metadata={"format": "pt"}))
     config = model.peft_config["default"]
-    config.inference_mode, config.base_model_name_or_path = True, base
+    config.inference_mode, config.base_model_name_or_path = True, base.name
     config.save_pretrained(folder)
     write_base_settings(folder, base)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from equipoise.errors import ModelError
-from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
+from equipoise.files import folder_hash, read_json_lines, weights_hash, write_json, write_whole
 from equipoise.models.parts_over_base import WEIGHTS, save_parts
 from equipoise.reference.mllm.architecture import build_model
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
@@ -181,13 +181,22 @@ def _answering(
     progress = stage("tower")
     namer = train_tower(config.tower, words, out / "tower", checkpoint_every=checkpoint_every, progress=progress)
     progress = stage("projector")
+    origin = weights_hash(base)
     with seeded(config.projector.seed):
         fresh = build_model(base, config.mllm.tower)
     projector = fresh.model.multi_modal_projector.float()
     # The base's own embeddings: what the projector has to hit is the space in which the language model reads words.
     embeddings = fresh.get_input_embeddings().weight.detach()
     train_projector(
-        config.projector, namer, projector, embeddings, tokenizer, words, out / "projector", progress=progress
+        config.projector,
+        namer,
+        projector,
+        embeddings,
+        tokenizer,
+        words,
+        out / "projector",
+        origin=origin,
+        progress=progress,
     )
     del fresh
     progress = stage("pictures and text")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equipoise.files import folder_hash
+from equipoise.files import folder_hash, weights_hash
 from equipoise.models.learned_turn import LearnedTurn
 from equipoise.models.packed_turns import TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.models.parts_over_base import load_parts
@@ -265,6 +265,7 @@ def train_mllm(
         OutputError: the folder cannot be written.
         MissingExtraError: peft is not installed.
     """
+    base_weights = weights_hash(base)
     with seeded(recipe.seed):
         student = PictureStudent(base, recipe, namer, projector, start).train()
     parts = student.parts()
@@ -302,7 +303,7 @@ def train_mllm(
         return values | {"letter_accuracy": letter_accuracy(patches.detach(), labels)}
 
     state: dict[str, Stateful] = {"masters": masters, "optimiser": optimiser}
-    full_recipe = asdict(recipe) | {"words": len(words), "rows": len(rows)}
+    full_recipe = asdict(recipe) | {"words": len(words), "rows": len(rows), "base_weights": base_weights}
     full_recipe |= {} if start is None else {"start": folder_hash(start)}
     with compiled_layers(student.model, recipe.compiled):
         TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)

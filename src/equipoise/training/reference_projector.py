@@ -111,6 +111,7 @@ def train_projector(
     words: Sequence[str],
     out: Path,
     *,
+    origin: str = "",
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> None:
@@ -124,11 +125,12 @@ def train_projector(
         tokenizer: of the language model.
         words: that are drawn.
         out: folder for the checkpoint and the trace.
+        origin: names the weights that `embeddings` come from; a checkpoint of another origin is refused.
         checkpoint_every: steps between checkpoints.
         progress: called after every step with the loss.
 
     Raises:
-        UsageError: `out` holds a checkpoint of another recipe.
+        UsageError: `out` holds a checkpoint of another recipe or origin.
         OutputError: the folder cannot be written.
     """
     embeddings = embeddings.float()
@@ -162,7 +164,7 @@ def train_projector(
 
     state: dict[str, Stateful] = {"projector": projector, "student": namer}
     state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
-    full_recipe = asdict(recipe) | {"words": len(words)}
+    full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
     TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     namer.eval()
 

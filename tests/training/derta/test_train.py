@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from equipoise.data.refusal_rows import RefusalRow
 from equipoise.data.sample_pictures import GeneratedPicture
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, UsageError
 from equipoise.models.load import load
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.training.derta.labels import LabelSettings, RowUse, label_use
@@ -21,7 +21,7 @@ from equipoise.training.derta.loss import opener_log_prob
 from equipoise.training.derta.train import DertaTrainingConfig, chosen_rows, row_warnings, train
 from equipoise.types import Prompt
 from tests.training.derta.tokenizer_kinds import write_text_model
-from tests.training.fakes import KilledError, kill_at, noted
+from tests.training.fakes import KilledError, kill_at, noted, replace_weights
 
 REFUSAL = "Sorry, I cannot help."
 HARMFUL = [
@@ -187,3 +187,38 @@ def test_rows_that_repeat_or_contradict_each_other_are_counted() -> None:
     counts = row_warnings([*ROWS, replace(HARMFUL[1], line=7), contrary])
     assert (counts.repeated, counts.contrary) == (1, 1)
     assert (row_warnings(ROWS).repeated, row_warnings(ROWS).contrary) == (0, 0)
+
+
+def test_a_base_with_other_weights_is_another_recipe(base: str, tmp_path: Path) -> None:
+    finished, _ = train(config(base), ROWS, tmp_path / "finished", device="cpu")
+    with pytest.raises(KilledError):
+        train(config(base), ROWS, tmp_path / "killed", device="cpu", checkpoint_every=1, progress=kill_at(2))
+    stamp = (finished / "base.json").read_bytes()
+    replace_weights(Path(base))
+    for folder in ("finished", "killed"):
+        with pytest.raises(UsageError, match="got another base_weights"):
+            train(config(base), ROWS, tmp_path / folder, device="cpu")
+    assert (finished / "base.json").read_bytes() == stamp
+    with pytest.raises(ModelError, match="got others"):
+        load(f"{base}+{finished}", device="cpu")
+
+
+def test_the_adapter_names_the_weights_that_were_loaded(base: str, tmp_path: Path) -> None:
+    def replace_at(step: int, _steps: int, _loss: float) -> None:
+        if step == 1:
+            replace_weights(Path(base))
+
+    adapter, _ = train(config(base), ROWS, tmp_path / "out", device="cpu", progress=replace_at)
+    with pytest.raises(ModelError, match="got others"):
+        load(f"{base}+{adapter}", device="cpu")
+
+
+def test_an_adapter_under_the_training_is_part_of_its_recipe(base: str, tmp_path: Path) -> None:
+    below, _ = train(config(base), ROWS, tmp_path / "below", device="cpu")
+    both = f"{base}+{below}"
+    train(config(both), ROWS, tmp_path / "out", device="cpu")
+    train(config(both), ROWS, tmp_path / "out", device="cpu")
+    file = below / "adapter_model.safetensors"
+    save_file({name: weight * 2 for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="got another base_weights"):
+        train(config(both), ROWS, tmp_path / "out", device="cpu")

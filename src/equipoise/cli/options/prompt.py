@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equipoise.cli.options.prompt_sets import class_prompts
+
 if TYPE_CHECKING:
     from equipoise.prompts.anchors import Anchor, AnchorKind
     from equipoise.prompts.dro import DroSettings
@@ -40,7 +42,6 @@ class AnchorOptions:
             UsageError: a file that cannot be read, or without prompts.
         """
         from equipoise.prompts.anchors import Anchor
-        from equipoise.steering.prompt_sets import own_prompts, read_prompts
 
         files: dict[AnchorKind, tuple[Path | None, OwnSet]] = {
             "harmful": (self.harmful, "harmful"),
@@ -48,7 +49,7 @@ class AnchorOptions:
         }
         if not self.plain_anchors:
             files["pseudo-harmful"] = (self.pseudo_harmful, "pseudo_harmful")
-        sets = {kind: own_prompts(own) if path is None else read_prompts(path) for kind, (path, own) in files.items()}
+        sets = {kind: class_prompts(path, own) for kind, (path, own) in files.items()}
         return [Anchor(one, kind) for kind, prompts in sets.items() for one in prompts.first(self.count).prompts]
 
 

@@ -215,6 +215,11 @@ def _is_picture(value: Any) -> bool:
     return bool(PICTURE_NAME.match(text) or EMBEDDED.match(text))
 
 
+def label_of(word: str) -> Expected | None:
+    """What a label such as `harmless` or `should refuse` means; None for any other word."""
+    return LABELS.get(_normal(word.strip().casefold()))
+
+
 def _expected(row: TableRow) -> Expected:
     if not any(name in row.values for name in LABEL):
         labels: dict[Expected, str] = {}

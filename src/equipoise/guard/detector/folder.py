@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import ModelError
-from equipoise.files import folder_hash
+from equipoise.files import folder_hash, weights_hash
 from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
 from equipoise.judges.int8 import dequantize_rows, quantize_rows
@@ -63,6 +63,22 @@ def read(
     elif dtype is None and reduced and (device or "cpu") == "cpu":
         dtype = _reduced_format()
     return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", dtype or "float32", early_exit)
+
+
+def full_network_hash(folder: Path) -> str:
+    """Of all that decides the scores of a detector without its early exit, which is trained to follow them.
+
+    Args:
+        folder: as `write` leaves it.
+
+    Raises:
+        ModelError: no detector there.
+    """
+    settings = _DetectorFolder(folder).settings
+    described = [settings.get(name) for name in ("pooling", "template", "calibration")]
+    adapter = folder / ADAPTER
+    # The settings of an adapter hold the hash of its base's weights.
+    return digest([described, weights_hash(folder, without=[GLANCE]), folder_hash(adapter) if adapter.is_dir() else ""])
 
 
 def _reduced_format() -> str | None:
@@ -133,12 +149,20 @@ class _DetectorFolder:
                     PlattScaling(**settings["calibration"]),
                     name=name,
                     # Of what decides the scores, not of where it lies.
-                    identity=digest([version, folder_hash(self.folder), early_exit_settings is not None]),
+                    identity=digest(
+                        [version, folder_hash(self.folder), early_exit_settings is not None, *self._adapter_hash]
+                    ),
                     device=device,
                     early_exit=exit_network,
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
+
+    @property
+    def _adapter_hash(self) -> list[str]:
+        """Of the adapter, whose settings hold the hash of its base's weights; empty without one."""
+        adapter = self.folder / ADAPTER
+        return [folder_hash(adapter)] if adapter.is_dir() else []
 
     def _base(self, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
         """The network under the linear unit, and its tokenizer."""

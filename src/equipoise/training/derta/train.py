@@ -16,8 +16,8 @@ from equipoise.data.refusal_rows import RefusalRow, raise_problems, rows_hash
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import judge_reply
+from equipoise.models.adapter import TrainedBase
 from equipoise.models.load import find_device, load
-from equipoise.models.model_location import locate
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.derta.collator import DertaCollator, DertaItem
@@ -169,7 +169,8 @@ def train(
         MissingExtraError: peft is not installed.
     """
     learned = chosen_rows(rows, config.boundary_mix)
-    recipe = _recipe(config, learned)
+    base = TrainedBase.of(config.model)
+    recipe = _recipe(config, learned, base)
     processes = TrainingProcesses.join(device)
     Checkpoint(out, recipe).require_same_recipe()
     # A model that is sharded may not fit on one device: it is read into the machine's memory.
@@ -217,22 +218,23 @@ def train(
         progress=progress,
     )
     full_recipe = recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name}
-    processes.on_first(lambda: _write(adapted, out, config.model, full_recipe))
+    processes.on_first(lambda: _write(adapted, out, base, full_recipe))
     return out, openers
 
 
-def _write(adapted: Any, out: Path, model: str, recipe: dict[str, Any]) -> None:
+def _write(adapted: Any, out: Path, base: TrainedBase, recipe: dict[str, Any]) -> None:
     """Write the adapter, with the name of its base where that is a model without adapters, and the recipe."""
-    if locate(model).adapters:
+    if base.has_adapters:
         adapted.to(torch.bfloat16).save_pretrained(out)
     else:
-        save_adapter(adapted, out, model)
+        save_adapter(adapted, out, base)
     write_json(out / "recipe.json", recipe)
 
 
-def _recipe(config: DertaTrainingConfig, rows: Sequence[RefusalRow]) -> dict[str, Any]:
+def _recipe(config: DertaTrainingConfig, rows: Sequence[RefusalRow], base: TrainedBase) -> dict[str, Any]:
     """What decides the weights, in values that a checkpoint can hold."""
-    return asdict(config) | {"openers": list(config.openers), "rows": rows_hash(rows)}
+    more = {"openers": list(config.openers), "rows": rows_hash(rows), "base_weights": base.weights}
+    return asdict(config) | more
 
 
 def _uses(rows: Sequence[RefusalRow], config: DertaTrainingConfig) -> list[RowUse]:
