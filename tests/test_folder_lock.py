@@ -23,5 +23,5 @@ def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="try another --out"), claim_folder(tmp_path / "file" / "run"):
+    with pytest.raises(OutputError, match="try another folder"), claim_folder(tmp_path / "file" / "run"):
         pass

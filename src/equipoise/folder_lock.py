@@ -24,7 +24,9 @@ def claim_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
+        raise OutputError(
+            f"expected a folder to write to, got {folder} ({error.strerror or error}); try another folder"
+        ) from error
     try:
         _lock(descriptor, folder)
         yield

@@ -143,4 +143,4 @@ def test_other_weights_are_another_recipe(equipoise: Command, done: Path, monkey
     monkeypatch.setattr("equipoise.models.load.load", load)
     result = run(equipoise, done)
     assert result.exit_code == 2  # type: ignore[attr-defined]
-    assert "revisions was" in result.stderr  # type: ignore[attr-defined]
+    assert "revisions of toy/target was" in result.stderr  # type: ignore[attr-defined]
