@@ -24,6 +24,7 @@ class NamedModel:
 
     revision: str = "r1"
     name: str = "toy"
+    number_format: str = "float32"
 
 
 class CountingFit:
@@ -175,3 +176,11 @@ def test_the_document_does_not_hold_where_it_lies(tmp_path: Path, divided: Split
     assert moved.path is not None
     assert moved.path.exists()
     assert isinstance(moved, CachedFit)
+
+
+def test_another_number_format_is_fitted_anew(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
+    fit = CountingFit()
+    cache = FitCache(tmp_path, divided, data)
+    for name in ("float32", "bfloat16", "float32"):
+        cache.fit(fitter(fit), NamedModel(number_format=name), 0)  # type: ignore[arg-type]
+    assert len(fit.requests) == 2

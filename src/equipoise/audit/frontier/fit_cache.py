@@ -89,7 +89,7 @@ class FitCache:
         decides = {
             "fitter": fitter.name,
             "version": fitter.version,
-            "model": model.revision,
+            "model": [model.revision, model.number_format],
             "data": self._data_sha256,
             "seed": seed,
             "judge": identity_of(self.judge),

@@ -233,7 +233,7 @@ def _search(request: FitRequest) -> tuple[Any, Any, Any]:
     settings = FindSettings(seed=request.seed, kl_limit=FIT_KL)
     search = DirectionSearch(steerable, settings, judge=request.judge, progress=request.progress)
     recipe = {
-        "revision": steerable.revision,
+        "revision": [steerable.revision, request.model.number_format],
         "seed": request.seed,
         "sets": [harmful.sha256, harmless.sha256],
         "kl_limit": FIT_KL,
