@@ -12,6 +12,7 @@ from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.served_models.endpoint import ServedEndpoint
+from equipoise.served_models.retries import MAX_ATTEMPTS
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.judges.fakes import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, prompt_text, says
 
@@ -87,7 +88,7 @@ def test_whatever_is_no_verdict_is_unscored_with_the_reason(answer: Answer, mess
     assert verdict.unscored is not None
     assert verdict.unscored.startswith("the judge judge: ")
     assert message in verdict.unscored
-    assert len(server.requests) <= openai_backend.MAX_ATTEMPTS
+    assert len(server.requests) <= MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("refusal", ["", " \n", False, True, [], {"reason": "none"}])
@@ -141,7 +142,7 @@ def test_one_failure_leaves_the_others_alone_and_the_order_holds() -> None:
 def test_a_dead_server_is_not_asked_for_ever() -> None:
     with Server(lambda _: CUT) as server:
         verdicts = judge(server, pause=0.0, concurrency=4)([exchange(f"reply {i}") for i in range(60)])
-    assert len(server.requests) <= openai_backend.MAX_ATTEMPTS * (openai_backend.MAX_CONSECUTIVE_FAILURES + 4)
+    assert len(server.requests) <= MAX_ATTEMPTS * (openai_backend.MAX_CONSECUTIVE_FAILURES + 4)
     assert all(verdict.refusal is None and verdict.unscored for verdict in verdicts)
 
 

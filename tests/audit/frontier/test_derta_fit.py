@@ -27,6 +27,7 @@ class Talkative:
     name: str
     reads_pictures: bool = False
     revision: str = "t1"
+    number_format: str = "float32"
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         return [Exchange(prompt, self._reply(prompt), "stop", self.name) for prompt in prompts]
