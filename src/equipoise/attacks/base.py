@@ -57,8 +57,8 @@ class Attack(ABC):
     converged_steps: int = 30
     """... for this many steps in a row."""
     settle: int | None = None
-    """Steps after the first success. Their picture is the result if it passes, too: what has just passed may fail on
-    questions that nobody has checked."""
+    """Steps after the first success. Their picture is the result if as many questions are refused: what has just passed
+    may fail on questions that nobody has checked."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
     grid: tuple[int, int] | None = None

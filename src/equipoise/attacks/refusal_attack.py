@@ -76,7 +76,7 @@ class RefusalAttack:
     questions_first: int | None = 3
     """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
     settle: int | None = 3
-    """Steps after the first picture that passes: theirs is the result if it passes, too."""
+    """Steps after the first picture that passes: theirs is the result if it passes with as many refusals."""
     reply: str | None = None
     """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
     check shows other words."""
