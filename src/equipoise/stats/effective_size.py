@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -45,7 +46,8 @@ def _correlation(cases: np.ndarray, index: np.ndarray, size: np.ndarray) -> floa
         return 1.0
     means = np.bincount(index, weights=cases) / size
     between = float((size * (means - cases.mean()) ** 2).sum()) / (count - 1)
-    within = float(((cases - means[index]) ** 2).sum()) / (n - count)
+    # Summed without rounding: the order of the cases shall change nothing.
+    within = math.fsum((cases - means[index]) ** 2) / (n - count)
     # Of clusters of different sizes, the size that makes the estimate unbiased (Fisher's n_0).
     typical = (n - float((size**2).sum()) / n) / (count - 1)
     estimate = (between - within) / (between + (typical - 1) * within)
