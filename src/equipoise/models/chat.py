@@ -10,20 +10,12 @@ from jinja2 import TemplateError
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.model_location import first_line
+from equipoise.models.unreadable import PROGRAM_ERRORS
 from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
 """A text that no template contains, put in to see where a template writes it."""
-TEMPLATE_ERRORS: Final = (
-    TemplateError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+TEMPLATE_ERRORS: Final = (TemplateError, *PROGRAM_ERRORS)
 """What running a template may raise: it is a program."""
 TemplateForm = Literal["parts", "string", "plain"]
 

@@ -16,7 +16,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -27,17 +27,7 @@ from equipoise.errors import EquipoiseError, ModelError, PictureError, UsageErro
 from equipoise.media.quantize import to_image
 from equipoise.models.chat import picture_marks
 from equipoise.models.model_location import first_line
-
-PROCESSOR_ERRORS: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What processors raise for pictures that they cannot take."""
+from equipoise.models.unreadable import PROGRAM_ERRORS
 
 
 class DifferentiableProcessor:
@@ -171,7 +161,7 @@ def picture_errors(
         yield
     except EquipoiseError:
         raise
-    except PROCESSOR_ERRORS as error:
+    except PROGRAM_ERRORS as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         _require_marks(processor, pictures, texts, error)
@@ -182,7 +172,7 @@ def picture_errors(
         # Processors raise all kinds of errors about shapes. One picture that they must take tells whose fault it is.
         try:
             processor.image_processor([[to_pil_image(torch.full((3, 96, 96), 128, dtype=torch.uint8))]])
-        except PROCESSOR_ERRORS:
+        except PROGRAM_ERRORS:
             raise ModelError(
                 f"expected an image processor that reads pictures as other models' do, got {name} ({line}); "
                 "try another model"

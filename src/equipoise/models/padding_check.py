@@ -15,8 +15,8 @@ from torch import Tensor
 from equipoise.errors import EquipoiseError
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.decoding import decode_logits, greedy_config
-from equipoise.models.differentiable_processor import PROCESSOR_ERRORS
 from equipoise.models.generation import is_padded, prompt_inputs
+from equipoise.models.unreadable import PROGRAM_ERRORS
 from equipoise.types import Prompt
 
 PROBES = (Prompt.ask("Hi"), Prompt.ask("How many days has a year, and how many of them are in its longest month?"))
@@ -47,7 +47,7 @@ def padding_disturbs(model: Any, processor: Any, chat: ConversationFormat, stops
         alone = decode_logits(model, prompt_inputs(processor, chat, PROBES[:1]), config)
     except torch.OutOfMemoryError:
         raise
-    except (EquipoiseError, *PROCESSOR_ERRORS):
+    except (EquipoiseError, *PROGRAM_ERRORS):
         # A batch that fails is asked one by one when it comes.
         return False
     return _distance(together, alone) > TOLERANCE.get(model.dtype, 0.1)

@@ -15,7 +15,7 @@ from equipoise.models.attention import CannotShareError
 from equipoise.models.attention_limits import shares_prefix
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import PROCESSOR_ERRORS, to_device
+from equipoise.models.differentiable_processor import to_device
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common_prefix
 from equipoise.models.families import ALONE
 from equipoise.models.model_location import first_line
@@ -24,6 +24,7 @@ from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason
 from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
 from equipoise.models.state import frozen, number_format, recomputed_activations
+from equipoise.models.unreadable import PROGRAM_ERRORS
 from equipoise.types import Exchange, Prompt
 
 GENERATION_BATCH = 32
@@ -118,7 +119,7 @@ class TransformersModel(OpenModel):
         arguments = (self.model, self.processor, self._chat)
         try:
             return generation.generate(*arguments, batch, config, model_name)
-        except (PictureError, *PROCESSOR_ERRORS) as error:
+        except (PictureError, *PROGRAM_ERRORS) as error:
             if len(batch) == 1 or isinstance(error, torch.OutOfMemoryError | UsageError):
                 raise
             # Tiles of pictures of different sizes cannot be stacked in some families. A prompt that fails by itself
@@ -298,7 +299,7 @@ class TransformersModel(OpenModel):
                 yield
         except EquipoiseError:
             raise
-        except PROCESSOR_ERRORS as error:
+        except PROGRAM_ERRORS as error:
             # CUDA has an exception of its own; the CPU allocator raises a plain RuntimeError.
             full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
             if not full:

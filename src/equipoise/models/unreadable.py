@@ -11,21 +11,17 @@ from safetensors import SafetensorError
 
 from equipoise.models.model_location import first_line
 
-UNREADABLE: Final = (
-    OSError,
-    EOFError,
+PROGRAM_ERRORS: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
-    ImportError,
     LookupError,
     RuntimeError,
     TypeError,
     ValueError,
-    struct.error,
-    SafetensorError,
-    UnpicklingError,
 )
+"""What code of others raises for input that it cannot take."""
+UNREADABLE: Final = (*PROGRAM_ERRORS, OSError, EOFError, ImportError, struct.error, SafetensorError, UnpicklingError)
 """What transformers, peft, torch and the readers of weight files raise."""
 WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
 _POINTER: Final = b"version https://git-lfs"
