@@ -61,8 +61,8 @@ TAIL = """
 - **InstructBLIP** reads the question in its query transformer, so what it says of the picture differs from
   question to question. It and **BLIP-2** take one picture a prompt. Both and **PaliGemma** bring no chat template,
   on the hub either.
-- **Gemma 3** and **Aya Vision** share the prefix while no text is longer than their sliding window; longer ones
-  run as a plain batch, group by group.
+- **Gemma 3** and **Aya Vision** share the prefix while no text is longer than their sliding window, **Llama 4** while
+  none is longer than its attention chunk; longer ones run as a plain batch, group by group.
 - **Mistral 3** (pictures of a single patch) and **LFM2-VL** (aspect ratios such as 17 : 200) fail in transformers
   {version} itself, whatever runs them.
 - **Idefics2** drops the rows and columns of pixels that do not fill a whole patch.
@@ -76,7 +76,7 @@ TAIL = """
   precision, and equals the reference within 5e-3.
 - **PerceptionLM** is asked about pictures one by one, because pictures of different sizes have different numbers of
   tiles, which its processor cannot stack.
-- **Phi-4-multimodal** is not among `AutoModelForImageTextToText`; it is loaded through `AutoModelForMultimodalLM`.
+- **Phi-4-multimodal** is loaded through `AutoModelForMultimodalLM`, not `AutoModelForImageTextToText`.
   Its image processor counts 256 tokens a tile whatever the tile's size, so its tiny model has 32 x 32 patches.
   The processor class of transformers 5.23 loses the chat template on loading; the tokenizer's copy is used.
 
@@ -147,7 +147,9 @@ def main() -> int:
     text, failures = document()
     print(*failures, sep="\n")
     if "--check" in sys.argv[1:]:
-        return int(bool(failures) or text != DOC.read_text())
+        stale = text != DOC.read_text()
+        print(f"{DOC.name} is {'stale; run this without --check' if stale else 'up to date'}")
+        return int(bool(failures) or stale)
     DOC.write_text(text)
     return int(bool(failures))
 
