@@ -120,8 +120,8 @@ def render(document: dict[str, Any]) -> None:
     lines = [f"| {' | '.join(titles)} |", "|---|---|---|"]
     names = {"plain": "plain", "capture": "capture into running sums", "all": "all hidden states"}
     for name, title in names.items():
-        lines.append(f"| {title} | {document[name] / 2**20:.0f} MB | {kept[name] / 2**20:.0f} MB |")
-    lines += ["", f"{rows} rows of {tokens} tokens; weights {document['weights_gb']} GB."]
+        lines.append(f"| {title} | {document[name] / 2**20:.0f} MiB | {kept[name] / 2**20:.0f} MiB |")
+    lines += ["", f"{rows} rows of {tokens} tokens; weights {document['weights_gb']} GiB."]
     put(PAGE, "capture-memory", lines)
 
 

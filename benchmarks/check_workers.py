@@ -159,7 +159,7 @@ def render(results: dict[str, Any]) -> None:
         f"clients, unique replies of a hundred words, {len(rates[first])} rounds, {results['failed']} failed requests.",
         "",
         "| `--check-workers` | requests a second, as a multiple of the first row in the same round: median (range) "
-        "| memory, MB |",
+        "| memory, MiB |",
         "|---|---|---|",
     ]
     for workers, values in rates.items():

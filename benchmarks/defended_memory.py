@@ -117,7 +117,7 @@ def main() -> None:
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
             "questions": arguments.questions,
-            "room": f"more than this machine's {memory_gb()} GB, model included",
+            "room": f"more than this machine's {memory_gb()} GiB, model included",
         }
         RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": cases}}, indent=1) + "\n")
         render()
@@ -138,8 +138,8 @@ def render() -> None:
                 )
                 continue
             lines.append(
-                f"| {geometry} ({case['weights_mb']:,} MB) | {chain} | {'on' if case['checkpointing'] else 'off'} "
-                f"| {case['beyond_mb']:,} MB | {case['seconds']} |"
+                f"| {geometry} ({case['weights_mb']:,} MiB) | {chain} | {'on' if case['checkpointing'] else 'off'} "
+                f"| {case['beyond_mb']:,} MiB | {case['seconds']} |"
             )
     put(PAGE, "memory", lines)
 

@@ -36,12 +36,12 @@ TOKENS: Final = 48
 
 
 def resident() -> int:
-    """MB of this process at its worst moment."""
+    """MiB of this process at its worst moment."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def own() -> int:
-    """MB of this process now that are no pages of files."""
+    """MiB of this process now that are no pages of files."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("RssAnon:")[2].split()[0]) // 1024
 
@@ -104,8 +104,8 @@ def render(cases: list[dict[str, Any]]) -> None:
     for case in cases:
         name = case["model"] + (", shared base" if case["shared"] else "")
         lines.append(
-            f"| {name} | {case['libraries']:,} MB | {case['loaded']:,} MB | {case['most']:,} MB | "
-            f"{case['own']:,} MB | {case['generate']:.1f} s |"
+            f"| {name} | {case['libraries']:,} MiB | {case['loaded']:,} MiB | {case['most']:,} MiB | "
+            f"{case['own']:,} MiB | {case['generate']:.1f} s |"
         )
     if not all(case["rewritten"] for case in cases):
         lines += ["", "The harmful reply was not rewritten in every case."]

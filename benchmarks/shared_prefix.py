@@ -201,7 +201,7 @@ def table(geometry: str, kind: str, lines: list[dict[str, float]]) -> str:
     head = (
         f"**{geometry}**, {kind} questions: {tokens} image tokens, {sizes.text[2]} layers of {sizes.text[0]}\n\n"
         "| questions | shared ms | (a) one at a time ms | (b) batch ms | faster than (a) (operations) "
-        "| faster than (b) (operations) | of matmul rate | memory MB shared / (a) / (b) |\n"
+        "| faster than (b) (operations) | of matmul rate | memory MiB shared / (a) / (b) |\n"
         "|---|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(
