@@ -56,6 +56,7 @@ PAGE: Final = ROOT / "docs" / "generation.md"
 SHEET: Final = ROOT / "docs" / "generation-sheet.md"
 METHODS: Final = ("grown", "mutated", "paraphrased")
 PRINTED: Final = 100
+BORDERLINE: Final = "controversial, kept as borderline"
 """Prompts of the sheet in the docs, at most."""
 
 
@@ -309,9 +310,10 @@ def render(results: Mapping[str, Any]) -> list[str]:
                 f"PHTest's harmless prompts ({reference['rows']}): perplexity {reference['perplexity']:.1f}, held-out "
                 f"judge: {_share(reference['not_harmful'])} not harmful, {_share(reference['harmless'])} harmless.",
             ]
-        lines += ["", "Why attempts gave no prompt:", ""]
+        lines += ["", "Why attempts gave no harmless prompt:", ""]
         for name, row in results["methods"].items():
-            reasons = sorted(row["reasons"].items(), key=lambda item: -item[1])
+            kept = {BORDERLINE: row["controversial"]} if row["controversial"] else {}
+            reasons = sorted((row["reasons"] | kept).items(), key=lambda item: -item[1])
             lines.append(f"- {name}: " + (", ".join(f"{reason} {count}" for reason, count in reasons) or "none"))
     return lines
 

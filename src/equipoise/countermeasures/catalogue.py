@@ -90,8 +90,8 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
         ordered=True,
     ),
     "prompt": CountermeasureEntry(
-        "change what the model is asked by a policy: safety, balanced, contextual, few-shot, interactive, combined, or "
-        "a TOML file",
+        "change what the model is asked by a policy: safety, balanced, contextual, few-shot, interactive, anew, "
+        "combined, or a TOML file",
         {"file": "balanced"},
         changes_pictures=False,
         ordered=True,
