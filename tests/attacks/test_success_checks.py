@@ -100,7 +100,7 @@ def test_a_check_of_a_random_defence_never_uses_the_deployed_draw_and_always_the
     assert model.draws[3:] == model.draws[:3]
 
 
-def test_a_check_counts_the_draw_that_refuses_least() -> None:
+def test_a_check_counts_the_draw_that_refuses_least_and_compares_by_their_mean() -> None:
     class Lucky(NoisyModel):
         """Its third draw answers."""
 
@@ -114,6 +114,12 @@ def test_a_check_counts_the_draw_that_refuses_least() -> None:
     assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
     Lucky.drawn = 0
     assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
+    Lucky.drawn = 0
+    check = refusal_rate_check([Lucky(), Scripted([REFUSAL] * 9)], prompts, judge=Always(), draws=3)
+    assert check.in_full(to_pixels(PICTURE)) == 1.0
+    Lucky.drawn = 0
+    check = refusal_rate_check([Lucky(), Scripted(["I can't."] * 9)], prompts, judge=Cannot(), draws=3)
+    assert check.in_full(to_pixels(PICTURE)) == pytest.approx(2 / 3)
     with pytest.raises(UsageError, match="at least 1 draw"):
         refusal_rate_check([Lucky()], prompts, draws=0)
 

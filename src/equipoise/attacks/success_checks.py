@@ -34,6 +34,10 @@ FIRST_CHUNK: Final = 3
 class RefusalRateCheck:
     """A success check: the refusal rate of the model that refuses least, by greedy decoding.
 
+    During the attack a randomised defence counts with the draw under which the fewest questions are refused, so that
+    passing a check means passing all draws. Where candidates are compared, it counts with the mean over draws: their
+    lowest is mostly 0 for pictures that resist, and says nothing about which of them is best.
+
     A call during the attack is cheap: the questions are asked in chunks, a small one first, and once the target rate is
     out of reach the rest is left out; the rate is that of the questions until then. Where one forward pass shows that
     the reply must be what the attack aims at, it is not decoded (`certain_refusals`). `in_full` asks everything, so
@@ -47,8 +51,8 @@ class RefusalRateCheck:
         max_new_tokens: where replies are cut off.
         transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
             same draw in every check.
-        draws: draws of a randomised defence that the picture must pass, the same in every check. They are the
-            attacker's own: the deployed draws are not known to anybody.
+        draws: draws of a randomised defence, the same in every check. They are the attacker's own: the deployed draws
+            are not known to anybody.
         aims: what each target is aimed at; without it every reply is decoded.
 
     Raises:
@@ -79,7 +83,7 @@ class RefusalRateCheck:
         self._max_new_tokens = max_new_tokens
         self._target_rate = target_rate
         self._transforms = (Identity(), *transforms)
-        self._targets = [(number, drawn) for number, model in enumerate(models) for drawn in _draws_of(model, draws)]
+        self._targets = [_draws_of(model, draws) for model in models]
 
     def __call__(self, pixels: Tensor) -> float:
         """The lowest rate of a `3 x H x W` picture, in `[0, 1]`, of as many questions as it takes to see it missed."""
@@ -90,7 +94,7 @@ class RefusalRateCheck:
         return self._lowest(pixels, target_rate)
 
     def in_full(self, pixels: Tensor) -> float:
-        """The lowest rate over targets, draws and transforms, of all questions."""
+        """The lowest rate over targets and transforms, the mean over draws, of all questions."""
         return self._lowest(pixels, None)
 
     def _lowest(self, pixels: Tensor, target_rate: float | None) -> float:
@@ -106,10 +110,13 @@ class RefusalRateCheck:
             # Through 8 bits, like the file that will be written. The same seed in every check: with fresh draws two
             # candidates would be compared under different noise, and the luckier one would be kept.
             image = to_image(transform(pixels, Generator().manual_seed(0)))
-            for number, model in self._targets:
-                lowest = min(lowest, self._rate_of(number, model, image, most_misses, whole=whole))
-                if target_rate is not None and lowest < target_rate:
-                    return lowest
+            for number, drawn_models in enumerate(self._targets):
+                rates = []
+                for model in drawn_models:
+                    rates.append(self._rate_of(number, model, image, most_misses, whole=whole))
+                    if target_rate is not None and rates[-1] < target_rate:
+                        return rates[-1]
+                lowest = min(lowest, math.fsum(rates) / len(rates) if whole else min(rates))
         return lowest
 
     def _rate_of(self, number: int, model: OpenModel, image: Image.Image, most_misses: float, *, whole: bool) -> float:
