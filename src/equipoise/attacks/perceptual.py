@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Generator, Tensor
@@ -19,9 +19,6 @@ from torch.nn import functional
 from equipoise.attacks.objectives import LossAndGrad, WrappedObjective, sum_losses
 from equipoise.errors import UsageError
 from equipoise.media.quantize import LEVELS
-
-if TYPE_CHECKING:
-    pass
 
 CONTRAST: Final = (0.03 * LEVELS) ** 2
 """The constant C2 of structural similarity, in squared levels."""
