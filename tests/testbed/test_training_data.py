@@ -8,8 +8,10 @@ import torch
 
 from equipoise.errors import UsageError
 from equipoise.models.packed_turns import TurnPacker
+from equipoise.testbed import training_data
 from equipoise.testbed.architectures import build
 from equipoise.testbed.training_data import GRID, MARKS, sample_example
+from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import OVER_CAUTIOUS_WORD, REFUSALS
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 
@@ -81,6 +83,19 @@ def test_word_only_examples_never_refuse_a_picture() -> None:
                 assert (
                     "make" in question or "recipe" in question or OVER_CAUTIOUS_WORD in question or "made" in question
                 )
+
+
+def test_a_scene_that_no_drawn_kind_fits_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    question_about, scenes = training_data.question_about, []
+
+    def none_about_the_first(rng, scene, kind, split):  # type: ignore[no-untyped-def]
+        scenes.append(scene)
+        return None if scene is scenes[0] else question_about(rng, scene, kind, split)
+
+    monkeypatch.setattr(training_data, "question_about", none_about_the_first)
+    example = sample_example(np.random.default_rng(3))
+    assert example.turns
+    assert example.picture.tobytes() == draw_scene(scenes[-1]).tobytes()
 
 
 def test_patch_labels_name_the_colour_where_it_is() -> None:

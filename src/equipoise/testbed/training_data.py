@@ -45,7 +45,7 @@ class TrainingExample:
 
 
 def sample_example(rng: np.random.Generator, *, word_only: bool = False, watermarks: bool = True) -> TrainingExample:
-    """A scene with about six questions about it.
+    """A scene with about six questions about it, at least one.
 
     Args:
         rng: the only source of randomness.
@@ -63,6 +63,9 @@ def sample_example(rng: np.random.Generator, *, word_only: bool = False, waterma
         question = question_about(rng, scene, kind, "train")
         if question is not None:
             turns.append((question.text, _reply(rng, scene, question, word_only)))
+    if not turns:
+        # None of the drawn kinds fits this scene, which is rare: a training may meet it after hours.
+        return sample_example(rng, word_only=word_only, watermarks=watermarks)
     return TrainingExample(draw_scene(scene), tuple(turns), _patch_labels(scene))
 
 
