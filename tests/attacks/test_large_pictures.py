@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from equipoise.attacks import large_pictures
 from equipoise.attacks.budgets import Budget
@@ -57,9 +58,22 @@ def test_a_carried_change_keeps_the_budget_and_what_a_model_sees_of_it(budget: B
 def test_a_rate_that_is_lost_on_the_way_up_is_said() -> None:
     picture = photo(width=160, height=192)
     small = Bim(Budget("linf", 8 / 255), steps=2)(reply(), to_pixels(shrunk(picture, (40, 48))))
-    carried = carry_up(replace(small, rate=1.0), picture, Budget("linf", 8 / 255), lambda pixels: 0.25)
+
+    class Check:
+        prompts = ("a?",) * 4
+
+        def __init__(self, below: float, above: float) -> None:
+            self.rates = {40: below, 160: above}
+
+        def in_full(self, pixels: Tensor) -> float:
+            return self.rates[pixels.shape[2]]
+
+    carried = carry_up(small, picture, Budget("linf", 8 / 255), Check(0.75, 0.25))  # type: ignore[arg-type]
     assert carried.rate == 0.25
-    assert any("carried up from 40 x 48" in warning for warning in carried.warnings)
+    assert any("from 40 x 48 pixels, at which 75% of 4 shadow" in warning for warning in carried.warnings)
+    # The rate of the copy's own check, of other questions or of fewer draws, does not count.
+    carried = carry_up(replace(small, rate=1.0), picture, Budget("linf", 8 / 255), Check(0.25, 0.25))  # type: ignore[arg-type]
+    assert not any("carried up" in warning for warning in carried.warnings)
 
 
 def test_an_attack_on_a_large_picture_works_at_the_lower_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from equipoise.attacks.aimed_wordings import AimKind
@@ -9,6 +11,7 @@ from equipoise.attacks.refusal_attack import RefusalAttack, perturb_to_refuse
 from equipoise.attacks.refusal_evaluation import RefusalEvaluation, evaluate
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.wordings import OwnRefusals, RefusalWording
+from equipoise.countermeasures.catalogue import defend
 from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
 from equipoise.media.quantize import to_pixels
@@ -134,10 +137,15 @@ def test_a_target_that_refuses_nothing_is_a_warning_and_is_aimed_at_a_sentence_o
 
 def test_a_defended_target_refuses_in_the_words_of_the_model_inside() -> None:
     own = OwnRefusals("plain", "seed-0", 4, 4, (RefusalWording("Not this one."),))
-    defended = PlainTorchModel(0)
-    defended.name = "plain + median:size=3"
-    result = RefusalAttack(BUDGET, steps=1, own_refusals=(own,))(PICTURE, [defended], QUESTIONS)
+    result = RefusalAttack(BUDGET, steps=1, own_refusals=(own,))(
+        PICTURE, [defend(PlainTorchModel(0), ["median:size=3", "bits:depth=5"])], QUESTIONS
+    )
     assert result.recipe["objective"]["reply"] == "Not this one."
+    # A folder may be called like a chain.
+    odd = PlainTorchModel(0)
+    odd.name = "models/a + b"
+    attack = RefusalAttack(BUDGET, steps=1, own_refusals=(replace(own, model=odd.name),))
+    assert attack(PICTURE, [odd], QUESTIONS).recipe["objective"]["reply"] == "Not this one."
 
 
 @pytest.mark.parametrize("aim", ["set", "openings"])

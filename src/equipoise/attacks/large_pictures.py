@@ -7,7 +7,7 @@ photo's own resolution costs seconds and moves no more than what a step at the m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from equipoise.media.quantize import to_pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from equipoise.attacks.success_checks import RefusalRateCheck
     from equipoise.models.base import OpenModel
 
 LARGE: Final = 2_000_000
@@ -58,7 +59,7 @@ def carry_up(
     small: PerturbationResult,
     picture: Image.Image,
     budget: Budget,
-    in_full: Callable[[Tensor], float] | None,
+    check: RefusalRateCheck | None,
     floor: Tensor | None = None,
 ) -> PerturbationResult:
     """The result of an attack on a smaller copy, for the picture itself.
@@ -69,7 +70,7 @@ def carry_up(
         small: the result for the copy.
         picture: the picture.
         budget: of the picture.
-        in_full: the success rate of pixels of the picture, on all shadow questions; None for no check.
+        check: gives the success rate of the copy and of the picture, on the same shadow questions; None for no rate.
         floor: as in `Attack`, of the picture.
     """
     clean = to_pixels(picture)
@@ -78,14 +79,15 @@ def carry_up(
     change = resize_change(small.pixels - to_pixels(copy), *clean.shape[1:])
     pixels = budget.centered_at(clean, floor=floor).project_quantized(clean + change)
     carried = small.for_picture(0, pixels, clean)
-    rate = None if in_full is None else in_full(pixels)
+    rate = None if check is None else check.in_full(pixels)
     recipe = {key: value for key, value in carried.recipe.items() if key != "picture"}
     warnings = small.warnings
-    if rate is not None and small.rate is not None and rate < small.rate:
+    # The rate in the copy's own result may be of more questions, or of fewer draws: only the same check compares.
+    if check is not None and rate is not None and rate < (before := check.in_full(small.pixels)):
         warnings = (
             *warnings,
-            f"carried up from {copy.width} x {copy.height} pixels, at which {small.rate:.0%} of the shadow questions "
-            f"were refused: at the picture's own resolution {rate:.0%} are",
+            f"carried up from {copy.width} x {copy.height} pixels, at which {before:.0%} of {len(check.prompts)} "
+            f"shadow questions were refused: at the picture's own resolution {rate:.0%} are",
         )
     return replace(
         carried,

@@ -186,7 +186,7 @@ class RefusalAttack:
             # A few questions: each costs the processor a pass over all pixels.
             prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
             check = self.success_check(models, prompts, judge) if self.check_every else None
-            carried = carry_up(result, picture, self.budget, None if check is None else check.in_full, floor)
+            carried = carry_up(result, picture, self.budget, check, floor)
             return replace(carried, seconds=time.perf_counter() - started)
         # `aims` is shared: the objective reads from it what each target shall say, and the success check changes it.
         # Its version tells the attack's state that earlier losses were of another objective.
@@ -299,7 +299,7 @@ class RefusalAttack:
 
     def _own(self, model: OpenModel) -> OwnRefusals | None:
         """How a target refuses; a defended one is called what the model inside is called, and refuses in its words."""
-        return next((own for own in self.own_refusals if model.name.split(" + ")[0] == own.model), None)
+        return next((own for own in self.own_refusals if own.model == model.base_name), None)
 
     def _aim_warnings(self, models: Sequence[OpenModel]) -> list[str]:
         """For each target that refused nothing, what that means."""
@@ -363,8 +363,13 @@ def perturb_to_refuse(
         UsageError: no models, or no or empty questions.
     """
     targets = (models,) if isinstance(models, OpenModel) else tuple(models)
-    # Models of transformers have exact revisions, by which their refusals are cached: they are asked once.
+    # Models of transformers have exact revisions, by which their refusals are cached: they are asked once, without what
+    # defends them.
     attack = attack or RefusalAttack(
-        own_refusals=tuple(elicit(model) for model in targets if isinstance(model, TransformersModel))
+        own_refusals=tuple(
+            replace(elicit(model.core), model=model.base_name)
+            for model in targets
+            if isinstance(model.core, TransformersModel)
+        )
     )
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

@@ -102,7 +102,12 @@ class Countermeasure(OpenModel):
     @property
     def core(self) -> OpenModel:
         """The model inside all countermeasures."""
-        return self.model.core if isinstance(self.model, Countermeasure) else self.model
+        return self.model.core
+
+    @property
+    def base_name(self) -> str:
+        """That of the model inside."""
+        return self.model.base_name
 
     @property
     def differentiable_processor(self) -> PictureView | None:

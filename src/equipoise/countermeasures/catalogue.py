@@ -207,7 +207,6 @@ def _majority(model: OpenModel, spec: str, name: str, values: Values) -> OpenMod
 
 
 def _retrying(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
-    from equipoise.countermeasures.base import Countermeasure
     from equipoise.countermeasures.detection import PerturbationDetector
     from equipoise.countermeasures.retry_on_refusal import RetryOnRefusal
 
@@ -220,7 +219,7 @@ def _retrying(model: OpenModel, spec: str, name: str, values: Values) -> OpenMod
     if values["threshold"] != "none":
         threshold = _number(name, values, "threshold")
         # Of the bare model: a defence around it would smooth away what the detector looks for.
-        detector = PerturbationDetector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
+        detector = PerturbationDetector(model.core, seed=seed)
     return RetryOnRefusal(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
 
 

@@ -59,6 +59,16 @@ class OpenModel(ABC):
     """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
 
     @property
+    def base_name(self) -> str:
+        """What the user called the weights alone; a defence around them, or in them, has a longer name."""
+        return self.name
+
+    @property
+    def core(self) -> OpenModel:
+        """The model inside all countermeasures; of a model without them the model itself."""
+        return self
+
+    @property
     def number_format(self) -> str:
         """How the weights are computed with, such as `bfloat16` or `bfloat16 4bit`; empty where it is not known."""
         return ""

@@ -216,7 +216,7 @@ class PictureJob:
         """The judge that reports, and for a target also what its refusals are word for word."""
         from equipoise.attacks.success_checks import OwnWordsJudge
 
-        own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
+        own = next((own for own in self.own_refusals if own.model == model.base_name), None)
         return OwnWordsJudge(self._reporting, own)
 
     @cached_property
