@@ -263,3 +263,48 @@ def test_a_later_picture_that_passes_with_fewer_refusals_does_not_replace_the_fi
         assert state.check(pixels)
         kept.append((round(255 * float(state.best()[0, 0, 0])), state.rate))
     assert kept == [(60, 1.0), (60, 1.0), (62, 1.0)]
+
+
+class RandomLevel(Level):
+    """The same of a random model."""
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+
+class DrawsCheck:
+    """A check over four draws: passed by the lowest of them, compared by their mean. Brightness decides which."""
+
+    def __init__(self, dark: tuple[float, ...], bright: tuple[float, ...]) -> None:
+        self.dark, self.bright = dark, bright
+
+    def __call__(self, pixels: Tensor) -> float:
+        return min(self._rates(pixels))
+
+    def in_full(self, pixels: Tensor) -> float:
+        rates = self._rates(pixels)
+        return sum(rates) / len(rates)
+
+    def _rates(self, pixels: Tensor) -> tuple[float, ...]:
+        return self.bright if float(pixels.max()) > 0.5 else self.dark
+
+
+def test_a_mean_over_draws_is_no_success_where_one_draw_fails_the_check() -> None:
+    criteria = StopCriteria(check_every=10, enough_rate=0.95)
+    check = DrawsCheck((1, 1, 1, 0.85), (1, 1, 1, 0.85))
+    state = AttackState(RandomLevel(), CLEAN, criteria, check, None, exact=False)
+    for level in range(120):
+        last = record(state, level, 0.5)
+    assert not state.check(last)
+    assert not state.finalize(last)
+    assert state.chosen_by != "check"
+
+
+def test_a_later_start_cut_short_competes_by_the_mean_over_draws() -> None:
+    check = DrawsCheck((0.4,) * 4, (0.9, 0.9, 0.9, 0.3))
+    state = AttackState(RandomLevel(), CLEAN, StopCriteria(max_seconds=60), check, None, exact=False)
+    state.finalize(record(state, 60, 0.5))
+    assert state.rate == pytest.approx(0.4)
+    state.check(record(state, 200, 0.5))
+    assert state.rate == pytest.approx(0.75)

@@ -192,7 +192,10 @@ class AttackState:
 
     def _compete(self, checked: _Waiting) -> None:
         """Let a candidate replace what an earlier start chose without success, should the time end this start."""
-        if self._chosen is None or checked.rank[0] <= self._chosen.rank[0] or self.out_of_time():
+        if self._chosen is None or self.out_of_time():
+            return
+        # The check of a random model gives its lowest draw, which says little about the mean over draws.
+        if not self._objective.is_random and checked.rank[0] <= self._chosen.rank[0]:
             return
         # A check stops at the first questions that put the target out of reach: only rates over all can be compared.
         in_full = getattr(self._success, "in_full", None)
@@ -234,7 +237,7 @@ class AttackState:
                 if self.out_of_time():
                     break
                 asked_all.append(replace(waiting, rate=float(in_full(waiting.pixels))))
-                if self._pass(asked_all[-1]):
+                if self._passes_in_full(asked_all[-1]):
                     return True
             comparable = len(asked_all) == len(finalists)
             if comparable:
@@ -245,6 +248,15 @@ class AttackState:
         # Another start competes with what this one has reached.
         self._waiting = [*self._start, best]
         return False
+
+    def _passes_in_full(self, asked_all: _Waiting) -> bool:
+        """Make a candidate with the rate of all questions the result, if it reaches the target."""
+        if asked_all.rate is None or asked_all.rate < self._wanted:
+            return False
+        if self._objective.is_random:
+            # The mean over draws may reach it where one draw does not, and a check has to pass all of them.
+            asked_all = replace(asked_all, rate=self._rate_of(asked_all.pixels))
+        return self._pass(asked_all)
 
     @property
     def rate(self) -> float | None:

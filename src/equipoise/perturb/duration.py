@@ -67,12 +67,15 @@ def most_seconds(
 
 
 def _seconds_of_step(attack: Callable[[Callable[[object], None]], object]) -> float:
-    """Seconds of the last of some steps. The first compiles, allocates and compares prefix and plain batch."""
-    ends: list[float] = []
+    """Seconds of the last of some steps. The first compiles, allocates and compares prefix and plain batch.
+
+    An attack that ends earlier, because its loss is no longer finite, is timed by what it did.
+    """
+    ends = [time.perf_counter()]
 
     def note(_: object) -> None:
         ends.append(time.perf_counter())
-        if len(ends) == TIMED:
+        if len(ends) > TIMED:
             # What follows the last step, the scores of all candidates, is no step.
             raise _EnoughError
 
