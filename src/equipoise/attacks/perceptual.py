@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -123,14 +124,18 @@ class PerceptualObjective(WrappedObjective):
         """The loss inside, and the penalty of these pixels."""
         return sum_losses([self.objective(pixels, items, random), self.penalty(pixels)])
 
+    @cached_property
+    def _flatness(self) -> Tensor:
+        """How flat the clean picture is around each value, `1 x H x W` in `[0, 1]`."""
+        return CONTRAST / (2 * texture_variance(self.clean) + CONTRAST)
+
     def penalty(self, pixels: Tensor) -> LossAndGrad:
         """What the visible part of a change costs; nothing for the clean picture."""
         with torch.enable_grad():
             leaf = pixels.detach().requires_grad_(True)
             change = (leaf - self.clean) * LEVELS
-            flat = CONTRAST / (2 * texture_variance(self.clean) + CONTRAST)
-            rough = _mean(flat[:, 1:] * change.diff(dim=1).square()) + _mean(
-                flat[:, :, 1:] * change.diff(dim=2).square()
+            rough = _mean(self._flatness[:, 1:] * change.diff(dim=1).square()) + _mean(
+                self._flatness[:, :, 1:] * change.diff(dim=2).square()
             )
             loss = self.settings.smoothness * rough
             similarity = ms_ssim(leaf, self.clean) if self.settings.weight else None
