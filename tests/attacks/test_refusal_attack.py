@@ -115,6 +115,17 @@ def test_the_draws_of_an_attack_reach_its_steps_and_its_checks() -> None:
     assert len(set(model.draws)) > 6
 
 
+def test_one_text_in_place_of_several_questions_is_not_taken_for_its_letters() -> None:
+    for call in (
+        lambda: ATTACK(PICTURE, [PlainTorchModel(0)], "Hi"),
+        lambda: evaluate(PlainTorchModel(0), PICTURE, "Hi"),
+    ):
+        with pytest.raises(UsageError, match=r"got the text 'Hi'; try \[question\]"):
+            call()
+    with pytest.raises(UsageError, match="at least 1 start"):
+        RefusalAttack(BUDGET, restarts=0)
+
+
 def test_an_attack_aims_at_the_targets_own_words_and_names_them() -> None:
     own = OwnRefusals("plain", "seed-0", 4, 4, (RefusalWording("I can't, my friend."),))
     attack = RefusalAttack(BUDGET, steps=80, questions_per_step=None, own_refusals=(own,))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from equipoise.models.attention_limits import position_limit, seeing_limit, token_index_limit
+from equipoise.models.attention_limits import context_limit, position_limit, seeing_limit, token_index_limit
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.models.prefix_sharing import unsupported_reason
@@ -22,6 +22,15 @@ from tests.models.families.llama4 import llama4
 from tests.models.families.parts import HEADS, HIDDEN, text
 
 REPLY = "There are three shapes."
+
+
+def test_a_context_that_grows_with_the_text_has_no_limit() -> None:
+    def config(**rope: Any) -> SimpleNamespace:
+        return SimpleNamespace(config=LlamaConfig(max_position_embeddings=64, rope_parameters=rope or None))
+
+    assert context_limit(config()) == 64
+    assert context_limit(config(rope_type="dynamic", factor=2.0, rope_theta=1e4)) is None
+    assert context_limit(SimpleNamespace(config=SimpleNamespace())) is None
 
 
 def model_with(**settings: Any) -> SimpleNamespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def llama(tmp_path: Path) -> TextModel:
     model = load(str(causal.llama(tmp_path)), device="cpu")
     assert isinstance(model, TextModel)
     return model
+
+
+def test_a_prompt_that_fills_the_context_is_an_error_and_not_noise(llama: TextModel) -> None:
+    limit = llama.model.config.max_position_embeddings
+    long = Prompt.ask("red " * limit)
+    for prompts in ([long], [PROMPTS[0], long]):
+        with pytest.raises(ModelError, match=f"context of {limit} tokens, got") as caught:
+            llama.generate(prompts, max_new_tokens=2)
+        assert re.match(LINE, str(caught.value))
+    assert len(llama.generate(PROMPTS, max_new_tokens=2)) == len(PROMPTS)
 
 
 def turns(prompt: Prompt, *, system_role: bool) -> list[dict[str, str]]:

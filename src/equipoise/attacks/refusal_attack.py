@@ -140,6 +140,8 @@ class RefusalAttack:
             raise UsageError(
                 "expected another solver than bim-paper, which moves every pixel, with low_frequency; try momentum"
             )
+        if self.restarts < 1:
+            raise UsageError(f"expected at least 1 start, got {self.restarts}; try 1")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 

@@ -60,8 +60,11 @@ def prompts_about(image: Image.Image, questions: Sequence[str], system: str | No
     """One prompt for each question about a picture.
 
     Raises:
-        UsageError: an empty question.
+        UsageError: an empty question, or one text in place of several.
     """
+    if isinstance(questions, str):
+        # A text is a sequence of texts, too: its letters.
+        raise UsageError(f"expected a list of questions, got the text {questions[:40]!r}; try [question]")
     for question in questions:
         if not question.strip():
             raise UsageError("expected a question, got an empty one; try 'What is in this picture?'")

@@ -61,6 +61,15 @@ def position_limit(model: Any) -> int | None:
     return min(limits, default=None)
 
 
+def context_limit(model: Any) -> int | None:
+    """How many tokens prompt and reply may have together; None where the model does not say, or grows with the text."""
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    # Frequencies that follow the length are made for texts above it.
+    grows = any("dynamic" in str(rope.get("rope_type", rope.get("type"))) for rope in _rope_parameters(config))
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length and not grows else None
+
+
 def token_index_limit(model: Any) -> int | None:
     """The index in its row above which a query is scaled by its index instead of its position; None for most models.
 

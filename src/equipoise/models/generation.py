@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from equipoise.models.attention_limits import batch_limit
+from equipoise.errors import ModelError
+from equipoise.models.attention_limits import batch_limit, context_limit
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.decoding import cut_at_stop, decode, stop_texts, without_padding
 from equipoise.models.differentiable_processor import begins_with_bos, encode
@@ -84,12 +85,14 @@ def generate(
     """The exchange of each prompt of a batch, with as many pictures each, and the tokens of its reply.
 
     Raises:
+        ModelError: a prompt leaves no room for a reply in the model's context.
         PaddingError: the prompts differ in length and are so long that the shorter ones would get other replies.
     """
     for prompt in prompts:
         require_supported_pictures(processor, chat, prompt)
     inputs = without_padding(prompt_inputs(processor, chat, prompts), config)
     prompt_length = inputs["input_ids"].shape[1]
+    _require_room(model, prompt_length)
     if is_padded(inputs) and prompt_length + config.max_new_tokens > (batch_limit(model) or math.inf):
         raise PaddingError("padding would change what the model reads")
     output = decode(model, inputs, config)
@@ -112,6 +115,16 @@ def generate(
         text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         replies.append((Exchange(prompt, text, finish, model_name), tokens.tolist()))
     return replies
+
+
+def _require_room(model: Any, tokens: int) -> None:
+    """Raise an error where the longest prompt of a batch fills the context: what a model says beyond is noise."""
+    limit = context_limit(model)
+    if limit is not None and tokens >= limit:
+        raise ModelError(
+            f"expected a prompt that leaves room for a reply in this model's context of {limit} tokens, got {tokens}; "
+            "try a shorter one"
+        )
 
 
 def is_padded(inputs: Mapping[str, Any]) -> bool:

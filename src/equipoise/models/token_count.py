@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from equipoise.models.attention_limits import context_limit
 from equipoise.types import ChatModel
 
 
@@ -26,12 +27,8 @@ def token_counter(model: ChatModel) -> Callable[[str], int] | None:
 
 def context_length(model: ChatModel) -> int | None:
     """Positions of the model's context, prompt and reply together; None where it does not say."""
-    config = getattr(getattr(_core(model), "model", None), "config", None)
-    if config is None:
-        return None
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    length = getattr(text, "max_position_embeddings", None)
-    return int(length) if length else None
+    core = getattr(_core(model), "model", None)
+    return None if getattr(core, "config", None) is None else context_limit(core)
 
 
 def _core(model: ChatModel) -> Any:

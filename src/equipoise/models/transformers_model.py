@@ -119,8 +119,8 @@ class TransformersModel(OpenModel):
         arguments = (self.model, self.processor, self._chat)
         try:
             return generation.generate(*arguments, batch, config, model_name)
-        except (PictureError, *PROGRAM_ERRORS) as error:
-            if len(batch) == 1 or isinstance(error, torch.OutOfMemoryError | UsageError):
+        except (PictureError, ModelError, *PROGRAM_ERRORS) as error:
+            if len(batch) == 1 or isinstance(error, torch.OutOfMemoryError | OutOfMemoryError | UsageError):
                 raise
             # Tiles of pictures of different sizes cannot be stacked in some families. A prompt that fails by itself
             # raises again here.
