@@ -94,6 +94,7 @@ def test_measures_are_exact_between_eight_bit_pictures() -> None:
         ("linf", -8 / 255, "above 0"),
         ("linf", 8.0, "try 8/255"),
         ("linf", 1.01, "at most 1"),
+        ("linf", 300 / 255, "got 1.17647; try 8/255"),
         ("linf", 0.001, "at least 1/255"),
         ("l2", 0.0, "above 0"),
         ("l2", float("nan"), "above 0"),

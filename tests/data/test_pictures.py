@@ -41,6 +41,15 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
         find_pictures([])
 
 
+def test_hidden_pictures_are_named_and_what_a_system_keeps_beside_them_is_not(tmp_path: Path) -> None:
+    for name in ("a.png", ".b.png", "._a.png", ".DS_Store", ".thumbs"):
+        (tmp_path / name).touch()
+    chosen = select_pictures([tmp_path])
+    assert [file.name for file in chosen.pictures] == ["a.png"]
+    assert [file.name for file in chosen.left_out] == [".b.png"]
+    assert not select_pictures([tmp_path, tmp_path / ".b.png"]).left_out
+
+
 def test_files_beside_pictures_are_named_and_hidden_ones_are_not(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("a.JPE", "b.mpo", "c.jp2", "d.HEIC", "notes.txt", "raw.dng", ".hidden", "sub/e.doc"):

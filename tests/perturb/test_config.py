@@ -61,9 +61,9 @@ def test_what_is_aimed_at_is_part_of_the_recipe_and_of_the_command(tmp_path: Pat
         ({"objective": "direction", "directions": (Path("d"),), "learned_prompts": True}, "without defences"),
         ({"sentence_weight": 0.5}, "--sentence-weight of at least 0 with --objective direction, got 0.5 and"),
         ({"objective": "direction", "directions": (Path("d"),), "sentence_weight": -1.0}, "--sentence-weight of at l"),
-        ({"low_frequency": 0.0}, "got --low-frequency 0;"),
-        ({"low_frequency": 2.0}, "got --low-frequency 2;"),
-        ({"low_frequency": 1.0, "universal": True}, "got --universal"),
+        ({"low_frequency": 0.0}, "up to 1, got 0;"),
+        ({"low_frequency": 2.0}, "up to 1, got 2;"),
+        ({"low_frequency": 1.0, "universal": True}, "got --universal; try one of them"),
     ],
 )
 def test_aims_that_do_not_go_together_are_refused(values: dict[str, object], message: str) -> None:

@@ -54,7 +54,8 @@ class Budget:
         if not math.isfinite(self.epsilon) or self.epsilon <= 0:
             raise UsageError(f"expected epsilon above 0, got {self.epsilon:g}; try 8/255")
         if self.norm == "linf" and self.epsilon > 1:
-            levels = f"{self.epsilon:g}/255" if self.epsilon <= LEVELS else "8/255"
+            # A number of levels without its 255 is the usual slip; a fraction above 1 is none.
+            levels = f"{self.epsilon:g}/255" if self.epsilon <= LEVELS and self.epsilon.is_integer() else "8/255"
             raise UsageError(f"expected epsilon of at most 1, got {self.epsilon:g}; try {levels}")
         if self.norm == "l2" and self.epsilon > LARGEST_L2:
             raise UsageError(

@@ -36,6 +36,7 @@ that of the gateway's upstream.
 | 10, 11 | `gate`: a limit is broken; the numbers do not decide |
 | 12 | `audit`, `gate`: unfinished; some samples have no reply yet, the same `audit` command asks them again |
 | 130 | interrupted; the same `audit`, `frontier`, `perturb`, `protect`, `train` or `direction` command goes on |
+| 143 | `serve`: ended by SIGTERM |
 
 ## How `perturb` goes on after a stop
 
@@ -50,7 +51,8 @@ another folder or `--overwrite`. Originals are never written to: their own folde
 `judge` and `guard check` print `{"rows": [...], "count": ..., "unreadable": ...}` with the judge or the detector and
 the policy; a row is what `--jsonl` prints as a line.
 
-`perturb` and `protect` print `{"images": [...], "errors": [...]}`. Each image has `image`, `models`, `bystanders`,
+`perturb` and `protect` print `{"images": [...], "errors": [...], "left_out": [...]}`; `left_out` names what is no
+picture. Each image has `image`, `models`, `bystanders`,
 `norm`, `epsilon`, `linf_measured`, `psnr` (null where nothing changed), `ssim`, `ms_ssim` (with `--perceptual`),
 `refusals`, `bystander_refusals`, `clean_refusals` and
 `clean_bystander_refusals`, each `{asked, refused, low, high, unscored}` with a 95 % Wilson

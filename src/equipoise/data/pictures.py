@@ -26,7 +26,7 @@ class PictureSelection:
     """Sorted by name."""
     left_out: tuple[Path, ...]
     """What else is directly in the folders: files whose names do not end as a picture's, folders, pipes, and links that
-    lead nowhere; sorted. What is hidden is not here."""
+    lead nowhere, and hidden pictures; sorted. Other hidden files are not here."""
     same: tuple[tuple[Path, Path], ...] = ()
     """Links to pictures that are here by another name, with that name; sorted."""
 
@@ -47,7 +47,10 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
     others: dict[Path, Path] = {}
     for folder in (Path(path) for path in paths if Path(path).is_dir()):
         for file in folder.iterdir():
-            if not file.name.startswith(".") and not (file.suffix.lower() in SUFFIXES and file.is_file()):
+            is_picture = file.suffix.lower() in SUFFIXES and file.is_file()
+            # What a system keeps beside files is nobody's loss; `._NAME` holds what macOS knows of NAME. A hidden
+            # picture may be somebody's who thinks that it is done.
+            if is_picture == file.name.startswith(".") and not file.name.startswith("._"):
                 # By its own name: a link that leads nowhere, or in a circle, has no other.
                 others.setdefault(_absolute(file), file)
     # One that is named itself is a picture whatever it ends in.

@@ -110,10 +110,11 @@ class PerturbConfig:
         if self.perceptual and (self.norm != "linf" or self.universal):
             got = "--universal" if self.universal else f"--norm {self.norm}"
             raise UsageError(f"expected --perceptual with --norm linf on single pictures, got {got}; try one of them")
-        if self.low_frequency is not None and (self.universal or not 0 < self.low_frequency <= 1):
-            got = "--universal" if self.universal else f"--low-frequency {self.low_frequency:g}"
+        if self.low_frequency is not None and self.universal:
+            raise UsageError("expected --low-frequency on single pictures, got --universal; try one of them")
+        if self.low_frequency is not None and not 0 < self.low_frequency <= 1:
             raise UsageError(
-                f"expected --low-frequency above 0 and up to 1 on single pictures, got {got}; try --low-frequency 1"
+                f"expected --low-frequency above 0 and up to 1, got {self.low_frequency:g}; try --low-frequency 1"
             )
         if self.restarts < 1:
             raise UsageError(f"expected at least 1 start, got {self.restarts}; try --restarts 2")

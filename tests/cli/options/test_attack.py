@@ -23,7 +23,6 @@ NAMES = tuple(eot_transforms())
     [
         ("none", ()),
         ("", ()),
-        (" , ", ()),
         ("all", NAMES),
         ("ALL", NAMES),
         ("jpeg", ("jpeg",)),
@@ -38,6 +37,12 @@ def test_transformations_are_names_parted_by_commas(text: str, names: tuple[str,
 @given(st.lists(st.sampled_from(NAMES), unique=True))
 def test_names_keep_their_order(names: list[str]) -> None:
     assert parse_eot(",".join(names)) == tuple(names)
+
+
+@pytest.mark.parametrize("text", [",", " , ", ",,"])
+def test_commas_without_names_are_no_way_to_say_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--eot none"):
+        parse_eot(text)
 
 
 def test_a_name_among_others_is_not_expanded_and_the_config_refuses_it() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from equipoise.cli.options.param_types import ATTACK, NormName, usable_seconds, usable_seed
+from equipoise.errors import UsageError
 
 Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
 
@@ -182,7 +183,13 @@ def _refusal(text: str | None) -> str | None:
 
 
 def parse_eot(text: str) -> tuple[str, ...]:
-    """`"jpeg,resize"` as names; `"none"` and empty text mean none, `"all"` all."""
+    """`"jpeg,resize"` as names; `"none"` and empty text mean none, `"all"` all.
+
+    Raises:
+        UsageError: commas without a name, as a script with empty variables writes them.
+    """
+    if text.strip() and not text.replace(",", "").strip():
+        raise UsageError(f"expected names of transforms, got {text!r}; try --eot jpeg,resize or --eot none")
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     if names == ("all",):
         from equipoise.perturb.attack import eot_transforms
