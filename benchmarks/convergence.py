@@ -3,6 +3,7 @@
     python benchmarks/convergence.py                          # all rows at 8/255; goes on where it was stopped
     python benchmarks/convergence.py jpeg crop --scenes 4     # these rows, fewer pictures
     python benchmarks/convergence.py diffpure --levels 1 --epsilon 16 --epsilon 32
+    python benchmarks/convergence.py --transfer               # pictures of rows that were measured later, to all rows
     python benchmarks/convergence.py --candidate runs/robust/model    # a trained model, on no page
     python benchmarks/convergence.py --render                 # only docs/convergence.md, from the results
 
@@ -12,18 +13,19 @@ One attack with a fixed budget gives a lower bound of what an attacker reaches. 
   share by no more than 0.02 (or the levels end, which the table says). The first level ends where its own check is
   passed; the others take all steps, since a check of a few draws may pass after a dozen steps at every level;
 - at the level where it stopped, attacks with another aim (openings) and with another solver from two random starts;
-- the pictures that were made against all other rows (transfer).
+- the pictures that were made against all other rows (transfer); `--transfer` adds those of rows measured later.
 
-The worst attack counts, for each picture by itself. Attacks are made on each picture's own questions; answers are those
-of the deployed defence with three seeds that no attack has seen. Every picture and answer count is saved at once, so
-that a stopped run costs one attack.
+The worst attack counts, for each picture by itself. A picture whose questions are all refused, by every deployed seed,
+is attacked no further: nothing could be worse. Attacks are made on each picture's own questions; answers are those of
+the deployed defence with three seeds that no attack has seen. Every picture and answer count is saved at once, so that
+a stopped run costs one attack, and several runs may measure different rows at the same time.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,9 +59,8 @@ STILL = 0.02
 """A rise of the refused share by this much or less ends the doubling."""
 CANDIDATE = "candidate"
 """Begins the row of a model that is tried out; it stays off the page."""
-ALL_STEPS = "all steps"
-"""Marks rows whose levels above the first take all steps; others ended at their own check at every level."""
-ATTACKS = ("own", "openings", "restarts")
+ATTACKS = ("own", "openings", "restarts", "transfer")
+"""In the order in which they are made; each column of the page counts the worst of those up to it."""
 DEFAULT_ROWS = ("none", *(name for name in ROWS if name != "none"))
 
 
@@ -75,25 +76,15 @@ class Cell:
     scene: int
 
     @property
-    def name(self) -> str:
-        """The attack with its setting, in keys and files: those of attacks that end at their own check stay apart."""
-        return stored_name(self.attack, self.level, all_steps=True)
-
-    @property
     def key(self) -> str:
         """Under which its answers are stored."""
-        return f"{self.scene} {self.name} {self.level}"
+        return f"{self.scene} {self.attack} {self.level}"
 
     @property
     def stem(self) -> Path:
         """Where its picture is saved."""
         folder = self.row.replace(", ", "+").replace(" ", "-")
-        return PICTURES / f"{folder}-{self.epsilon}" / f"{self.scene:03d}-{self.name}-{self.level}"
-
-
-def stored_name(attack: str, level: int, *, all_steps: bool) -> str:
-    """The name of an attack in keys: of its own where it takes all steps."""
-    return f"whole_{attack}" if all_steps and level else attack
+        return PICTURES / f"{folder}-{self.epsilon}" / f"{self.scene:03d}-{self.attack}-{self.level}"
 
 
 class EndlessCheck:
@@ -145,45 +136,47 @@ class EndlessAttack(RefusalAttack):
 
 
 class Measurement:
-    """All rows at one size, with their results on disk."""
+    """Rows at one size, with their results on disk.
 
-    def __init__(self, scale: int, levels: int, seconds: float | None) -> None:
-        self.albums = scenes(scale)
+    Args:
+        count: pictures.
+        levels: how many of `LEVELS`.
+        seconds: for one attack at most; None for no limit.
+    """
+
+    def __init__(self, count: int, levels: int, seconds: float | None) -> None:
+        self.albums = scenes(count)
         self.levels = LEVELS[:levels]
         self.seconds = seconds
-        self.counts: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
-    def row(self, name: str, epsilon: int) -> None:
+    def row(self, name: str, epsilon: int) -> dict[str, Any]:
         """Double until the share stands still, then the other attacks at that level and the transferred pictures."""
         chain = Defended(ROWS[name], load(ROWS[name].model))
         own = elicit(load(ROWS[name].model))
-        entry = self.counts.setdefault(f"{name} at {epsilon}/255", {"row": name, "epsilon": epsilon, "refused": {}})
-        rates: list[float] = []
+        entry = entry_of(name, epsilon) | {"scenes": len(self.albums)}
         for level in range(len(self.levels)):
             for scene in range(len(self.albums)):
                 self.cell(entry, chain, own, Cell(name, epsilon, "own", level, scene))
-            rates.append(share(entry["refused"], len(self.albums), (stored_name("own", level, all_steps=True),), level))
-            print(f"{name} at {epsilon}/255, level {level}: {rates}", flush=True)
-            if level and rates[-1] - max(rates[:-1]) <= STILL:
+            print(f"{name} at {epsilon}/255, level {level}: {rates_of(entry)}", flush=True)
+            if stands_still(rates_of(entry)):
                 break
         for attack in ("openings", "restarts"):
             for scene in range(len(self.albums)):
                 self.cell(entry, chain, own, Cell(name, epsilon, attack, level, scene))
-        for scene, stem in self.transferred(name, epsilon):
+        self.transfer(entry, chain)
+        return entry
+
+    def transfer(self, entry: dict[str, Any], chain: Defended) -> None:
+        """Ask the defence of a row about the pictures made against the other rows."""
+        entry["scenes"] = len(self.albums)
+        for scene, stem in self.transferred(entry["row"], entry["epsilon"]):
             key = f"{scene} transfer {stem.parent.name} {stem.name}"
-            if key not in entry["refused"]:
+            if key not in entry["refused"] and not settled(entry["refused"], scene):
                 self.count(entry, key, chain, self.albums[scene], PerturbationResult.load(stem).image)
-        entry |= {
-            "scenes": len(self.albums),
-            "rates": rates,
-            "still": bool(level) and rates[-1] - rates[-2] <= STILL,
-            "setting": ALL_STEPS,
-        }
-        self.save()
 
     def cell(self, entry: dict[str, Any], chain: Defended, own: Any, cell: Cell) -> None:
-        """One attack, unless it was made before."""
-        if cell.key in entry["refused"]:
+        """One attack, unless it was made before or its picture is refused whatever is asked."""
+        if cell.key in entry["refused"] or settled(entry["refused"], cell.scene):
             return
         steps, draws = self.levels[cell.level]
         attack = (EndlessAttack if cell.level else RefusalAttack)(
@@ -197,7 +190,7 @@ class Measurement:
         if cell.attack == "openings":
             attack = replace(attack, aim="openings")
         if cell.attack == "restarts":
-            # Auto-PGD halves its steps by itself; a second start is at a random point.
+            # Two starts with half of the steps for each; the second is at a random point.
             attack = replace(attack, solver="apgd", restarts=2, steps=max(1, steps // 2))
         album = self.albums[cell.scene]
         try:
@@ -217,12 +210,12 @@ class Measurement:
             exchanges = model.generate([Prompt.ask(text, picture) for text in album.held_out], max_new_tokens=48)
             refused.append([bool(verdict.refused) for verdict in PhraseJudge()(exchanges)])
         entry["refused"][key] = refused
-        self.save()
+        save(entry)
 
     def transferred(self, name: str, epsilon: int) -> Iterator[tuple[int, Path]]:
         """Pictures that were made against other rows within the same budget."""
         for folder in sorted(PICTURES.glob(f"*-{epsilon}")):
-            if folder.name == Cell(name, epsilon, "own", 0, 0).stem.parent.name:
+            if folder.name in (CANDIDATE, Cell(name, epsilon, "own", 0, 0).stem.parent.name):
                 continue
             latest: dict[tuple[int, str], Path] = {}
             for record in sorted(folder.glob("*.json")):
@@ -230,78 +223,100 @@ class Measurement:
                 latest[int(scene), attack] = record.with_suffix("")
             yield from ((scene, stem) for (scene, _), stem in latest.items() if scene < len(self.albums))
 
-    def save(self) -> None:
-        """Write the results; a stopped run loses one attack."""
-        RESULTS.parent.mkdir(exist_ok=True)
-        write_whole(RESULTS, json.dumps(self.counts, indent=1) + "\n")
+
+def entry_of(name: str, epsilon: int) -> dict[str, Any]:
+    """What is known of a row: its answers by `Cell.key`, for each deployed seed and question."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return known.get(f"{name} at {epsilon}/255", {"row": name, "epsilon": epsilon, "refused": {}})
+
+
+def save(entry: Mapping[str, Any]) -> None:
+    """Write the results of one row; those of the others, which another run may be measuring, stay as they are."""
+    lock = SAVED.with_name("convergence.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        known[f"{entry['row']} at {entry['epsilon']}/255"] = entry
+        order = [*ROWS, *(other["row"] for other in known.values())]
+        ranked = sorted(known.items(), key=lambda item: (order.index(item[1]["row"]), item[1]["epsilon"]))
+        write_whole(RESULTS, json.dumps(dict(ranked), indent=1) + "\n")
+
+
+def settled(refused: Mapping[str, list[list[bool]]], scene: int) -> bool:
+    """Whether every deployed seed refuses every question about one picture of a scene."""
+    return any(all(map(all, seeds)) for key, seeds in refused.items() if int(key.split()[0]) == scene)
 
 
 def worst(refused: Mapping[str, list[list[bool]]], scene: int, attacks: Sequence[str], level: int | None) -> Any:
-    """The answers about the picture of one scene that is refused most, over attacks."""
+    """The answers about the picture of one scene that is refused most, over attacks up to a level (None for all)."""
     rows = []
     for key, value in refused.items():
         number, attack, of_level, *_ = key.split()
-        if int(number) == scene and attack in attacks and (level is None or of_level == str(level)):
+        if int(number) == scene and attack in attacks and (level is None or int(of_level) <= level):
             rows.append(value)
     return max(rows, key=lambda seeds: sum(map(sum, seeds)), default=[])
 
 
 def share(refused: Mapping[str, Any], count: int, attacks: Sequence[str], level: int | None) -> float:
-    """The refused share over scenes, of the worst of these attacks for each."""
+    """The refused share over scenes, of the worst of these attacks up to a level for each."""
     answers = [x for scene in range(count) for seed in worst(refused, scene, attacks, level) for x in seed]
     return round(sum(answers) / max(len(answers), 1), 3)
+
+
+def rates_of(entry: Mapping[str, Any]) -> list[float]:
+    """The refused share of the own attack after each level that every picture has been through, or need not."""
+    refused, count = entry["refused"], entry["scenes"]
+    rates: list[float] = []
+    for level in range(len(LEVELS)):
+        if not is_complete(refused, count, "own", level) or 1.0 in rates:
+            break
+        rates.append(share(refused, count, ("own",), level))
+    return rates
+
+
+def is_complete(refused: Mapping[str, Any], count: int, attack: str, level: int) -> bool:
+    """Whether an attack of a level was made on all pictures that are not wholly refused."""
+    return all(f"{scene} {attack} {level}" in refused or settled(refused, scene) for scene in range(count))
+
+
+def stands_still(rates: Sequence[float]) -> bool:
+    """Whether the last doubling gained too little for another one, or nothing is left to gain."""
+    return bool(rates) and (rates[-1] == 1 or (len(rates) > 1 and rates[-1] - rates[-2] <= STILL))
 
 
 def render(results: Mapping[str, Any]) -> None:
     """Write the table of docs/convergence.md between its markers."""
     lines = [
-        "| countermeasure | budget | pictures | own attack at 50, 100, 200, 400 steps | steps taken (median) "
-        "| stands still | openings | restarts | transferred | worst of all |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| countermeasure | budget | pictures | own attack, up to 50, 100, 200, 400 steps | stands still | + openings "
+        "| + restarts | + transferred: worst of all | wholly refused pictures |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in results.values():
-        if "rates" not in entry or entry["row"].startswith(CANDIDATE):
+        if entry["row"].startswith(CANDIDATE):
             continue
-        refused, count, attacks = entry["refused"], entry["scenes"], attacks_of(entry)
+        refused, count, rates = entry["refused"], entry["scenes"], rates_of(entry)
         labels = [
             CaseLabel(answer, str(scene))
             for scene in range(count)
-            for seed in worst(refused, scene, attacks, None)
+            for seed in worst(refused, scene, ATTACKS, None)
             for answer in seed
         ]
         total = estimate(labels)
-        others = [share(refused, count, (name,), None) for name in attacks[-3:]]
-        own = ", ".join(f"{rate:.2f}" for rate in entry["rates"])
+        others = [
+            f"{share(refused, count, ATTACKS[: number + 1], None):.2f}"
+            if rates and is_complete(refused, count, ATTACKS[number], len(rates) - 1)
+            else "not measured"
+            for number in (1, 2)
+        ]
+        whole = sum(settled(refused, scene) for scene in range(count))
+        own = ", ".join(f"{rate:.2f}" for rate in rates) or "not measured"
         lines.append(
-            f"| {entry['row']} | {entry['epsilon']}/255 | {count} | {own} | {_steps(entry)} "
-            f"| {'yes' if entry['still'] else 'no'} | {' | '.join(f'{rate:.2f}' for rate in others)} "
-            f"| {total.rate:.2f} [{total.low:.2f}, {total.high:.2f}] |"
+            f"| {entry['row']} | {entry['epsilon']}/255 | {count} | {own} "
+            f"| {'yes' if stands_still(rates) else 'no'} | {' | '.join(others)} "
+            f"| {total.rate:.2f} [{total.low:.2f}, {total.high:.2f}] | {whole} |"
         )
     put(PAGE, "table", lines)
-
-
-def attacks_of(entry: Mapping[str, Any]) -> Sequence[str]:
-    """The names, in keys, of the attacks that a row counts: its own first, then openings, restarts and transfer."""
-    if entry.get("setting") != ALL_STEPS:
-        return (*ATTACKS, "transfer")
-    first, *further = ATTACKS
-    # A row of one level has attacks of that level alone, which end at their check.
-    last = len(entry["rates"]) - 1
-    own = dict.fromkeys(stored_name(first, level, all_steps=True) for level in range(last + 1))
-    return (*own, *(stored_name(name, last, all_steps=True) for name in further), "transfer")
-
-
-def _steps(entry: Mapping[str, Any]) -> str:
-    """The median steps of the own attack at each level, over pictures."""
-    if entry.get("setting") != ALL_STEPS:
-        return "not kept; ended at its check"
-    medians = []
-    for level in range(len(entry["rates"])):
-        name = stored_name("own", level, all_steps=True)
-        keys = [f"{scene} {name} {level}" for scene in range(entry["scenes"])]
-        taken = [entry["steps"][key] for key in keys if key in entry.get("steps", {})]
-        medians.append(f"{statistics.median(taken):.0f}" if len(taken) == len(keys) else "not kept")
-    return ", ".join(medians)
 
 
 def main() -> None:
@@ -313,6 +328,9 @@ def main() -> None:
     parser.add_argument("--epsilon", type=int, action="append", help="levels of 255; 8 by default, may be repeated")
     parser.add_argument("--seconds", type=float, help="time for one attack at most")
     parser.add_argument("--candidate", type=Path, help="a model folder that train adversarial wrote")
+    parser.add_argument(
+        "--transfer", action="store_true", help="only pictures of other rows, to rows that are measured"
+    )
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
     if arguments.candidate:
@@ -325,13 +343,13 @@ def main() -> None:
     started = time.monotonic()
     for name in [] if arguments.render else arguments.rows or DEFAULT_ROWS:
         for epsilon in arguments.epsilon or [8]:
-            measurement.row(name, epsilon)
-            if name.startswith(CANDIDATE):
-                entry = measurement.counts[f"{name} at {epsilon}/255"]
-                worst_share = share(entry["refused"], arguments.scenes, attacks_of(entry), None)
-                print(f"{name}: worst of all {worst_share}", flush=True)
+            if arguments.transfer:
+                measurement.transfer(entry_of(name, epsilon), Defended(ROWS[name], load(ROWS[name].model)))
+                continue
+            refused = measurement.row(name, epsilon)["refused"]
+            print(f"{name}: worst of all {share(refused, arguments.scenes, ATTACKS, None)}", flush=True)
             print(f"{name}: {round(time.monotonic() - started)} s so far", flush=True)
-    render(measurement.counts)
+    render(json.loads(RESULTS.read_text()))
 
 
 if __name__ == "__main__":
