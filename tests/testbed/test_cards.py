@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from equipoise.cli.main import app
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
@@ -34,6 +37,7 @@ def finished(folder: Path, recipe: dict[str, object]) -> Path:
 
 REFERENCE = {"family": "llava", "steps": 40, "rows": 2, "seed": 3, "word_only": True, "vocabulary": "x"}
 ADVERSARIAL = {
+    "kept": 0.25, "kept_steps": 4,
     "steps": 500, "pictures": 16, "questions": 3, "epsilon": "8/255", "inner_steps": 5, "attacked": 0.5,
     "untargeted": 0.0, "side": None, "rank": 4, "parts": ["vision", "language"], "learning_rate": 0.0003, "seed": 1,
 }  # fmt: skip
@@ -87,6 +91,11 @@ def test_the_card_of_an_adversarial_training_names_its_command(tmp_path: Path) -
     readme = (tmp_path / "weights" / "robust" / "README.md").read_text()
     for option in ("--lora 4", "--parts vision,language", "--blend 0.75", "--attacked 0.5", "--seed 1"):
         assert option in readme
+    (command,) = re.findall("`equipoise (train adversarial .*?)`", readme)
+    # As the command line reads it today: its options have changed names before.
+    known = CliRunner().invoke(app, ["train", "adversarial", "--help"], env={"COLUMNS": "200"}).output
+    assert all(option in known for option in re.findall(r"--[a-z-]+", command))
+    assert "--kept 0.25 --kept-steps 4" in command
     assert "--side" not in readme
     assert "500 steps of 16 pictures with 3 questions each, attacked and clean" in readme
 

@@ -108,9 +108,15 @@ def _command(recipe: Mapping[str, Any]) -> str:
         return f"equipoise testbed train {recipe['family']}{word_only} --steps {recipe['steps']} --out OUT"
     names = ("steps", "pictures", "questions", "epsilon", "inner_steps", "attacked", "untargeted", "side", "rank")
     given = {name: recipe[name] for name in names if recipe[name] is not None}
+    if recipe.get("kept"):
+        given |= {"kept": recipe["kept"], "kept_steps": recipe["kept_steps"]}
     given |= {"parts": ",".join(recipe["parts"]), "learning_rate": recipe["learning_rate"], "blend": recipe["blend"]}
-    options = " ".join(f"--{name.replace('_', '-').replace('rank', 'lora')} {value}" for name, value in given.items())
+    options = " ".join(f"--{_OPTIONS.get(name, name.replace('_', '-'))} {value}" for name, value in given.items())
     return f"equipoise train adversarial testbed/llava {options} --seed {recipe['seed']} --out OUT"
+
+
+_OPTIONS: Final = {"pictures": "pictures-per-step", "questions": "questions-per-picture", "rank": "lora"}
+"""Options that have other names than the values of a recipe."""
 
 
 def _seconds(trace: Path) -> float:
