@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.labels import PERTURBED
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.data.questions import check_disjoint, general
 from equipoise.data.sample_pictures import StoredPicture
@@ -22,8 +23,6 @@ from equipoise.types import Judge, Picture, Sample
 
 if TYPE_CHECKING:
     from equipoise.attacks.refusal_attack import RefusalAttack
-
-VARIANT: Final = "perturbed"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def perturb_samples(
     *,
     bystanders: Sequence[OpenModel] = (),
     judge: Judge | None = None,
-    variant: str = VARIANT,
+    variant: str = PERTURBED,
     progress: Callable[[int, int, TraceStep | None], None] | None = None,
 ) -> PerturbedSamples:
     """Perturb some pictures and put them in place of the clean ones; results that lie in the folder are used again.

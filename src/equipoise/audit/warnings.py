@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
-from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, labels_of
+from equipoise.audit.labels import AXES, DEFENDED, KINDS, PERTURBED, PLAIN, RateName, is_about, labels_of
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.audit.reachability import SHORT, common_words, reach_of, repeated_replies
 from equipoise.audit.records import AuditCase, AuditRun
@@ -169,7 +169,7 @@ def _about_defence(run: AuditRun) -> Iterator[AuditWarning]:
     judges = {member.identity.partition("@")[0] for member in JudgeSummary.of(run.judge_descriptions[0]).members}
     if detectors & judges:
         text = "the guard is judged by its own detector, which finds no harm in what it let pass; try another judge"
-        yield AuditWarning("own-detector", text, "defended", rate="harmful_answer", may_change=1.0)
+        yield AuditWarning("own-detector", text, DEFENDED, rate="harmful_answer", may_change=1.0)
 
 
 def _most_errors(rows: Iterable[AgreementRow]) -> float | None:
@@ -188,7 +188,7 @@ def _about_attack(run: AuditRun) -> Iterator[AuditWarning]:
         yield AuditWarning(
             "same-judge",
             "the attack stopped on the verdict of the judge that reports it: what it found may be the judge's weakness",
-            "perturbed",
+            PERTURBED,
         )
     pictures = run.perturbed_pictures()
     for variant in dict.fromkeys(picture.variant for picture in pictures):

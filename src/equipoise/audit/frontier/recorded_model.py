@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from equipoise.audit.labels import PLAIN
 from equipoise.audit.records import AuditRun, SampleRow
 from equipoise.countermeasures.guarded_model import apply_decision
 from equipoise.data.sample_pictures import StoredPicture
@@ -30,7 +31,7 @@ class RecordedModel:
         variant: whose replies.
     """
 
-    def __init__(self, run: AuditRun, variant: str = "plain") -> None:
+    def __init__(self, run: AuditRun, variant: str = PLAIN) -> None:
         self.name = run.model_name
         self._rows = {
             _key(stored_sample(run, case.row).prompt): case.reply

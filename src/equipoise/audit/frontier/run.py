@@ -22,7 +22,7 @@ from equipoise.audit.frontier.fitters import FitData
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
 from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
-from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
+from equipoise.audit.frontier.variant import FrontierVariant
 from equipoise.audit.frontier.variant_record import (
     LEFT_OUT,
     RECIPE,
@@ -33,7 +33,7 @@ from equipoise.audit.frontier.variant_record import (
     VariantRecord,
     read_left_out,
 )
-from equipoise.audit.perturbed_variant import VARIANT as PERTURBED
+from equipoise.audit.labels import PERTURBED, PLAIN
 from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import is_complete

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.audit.frontier.fitters import FITTERS, Fitter
+from equipoise.audit.labels import PLAIN
 from equipoise.countermeasures.catalogue import CATALOGUE, example, parse
 from equipoise.errors import UsageError
 
-PLAIN: Final = "plain"
-"""The model without any mitigation."""
 POLICIES: Final = ("balanced", "contextual", "few-shot", "interactive")
 """Named prompt policies that are measured by default: those that aim at needless refusals."""
 THEN: Final = re.compile(r"\s+then\s+")
