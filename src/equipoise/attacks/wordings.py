@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -88,6 +88,17 @@ class OwnRefusals:
         """
         wordings = {key: tuple(RefusalWording(**w) for w in document[key]) for key in ("sentences", "openings")}
         return cls(**{**document, **wordings, "echoes": tuple(document["echoes"])})
+
+
+def refusals_of(model: str, known: Iterable[OwnRefusals]) -> OwnRefusals | None:
+    """How a model refuses; a defended one refuses in the words of the model inside, whose name begins its own.
+
+    Args:
+        model: its name.
+        known: how some models refuse.
+    """
+    core = model.split(" + ")[0]
+    return next((own for own in known if own.model.split(" + ")[0] == core), None)
 
 
 def no_refusals(own: OwnRefusals) -> str:

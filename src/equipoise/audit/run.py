@@ -196,6 +196,8 @@ class AuditCallbacks:
     """How far it is."""
     attack: Callable[[int, int, Any], None] = lambda number, count, step: None
     """A picture of the attack, of how many, and its step."""
+    elicit: Callable[[int, int], None] = lambda done, total: None
+    """Before an attack: how many prompts the model was asked that it may refuse, and of how many."""
 
 
 def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionOutcome:
@@ -242,6 +244,7 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
                 judge=plan.judge,
                 variant=variant,
                 progress=watch.attack,
+                eliciting=watch.elicit,
             )
             pictures += changed.pictures
             write_whole(plan.out / "attack.json", to_document(pictures))

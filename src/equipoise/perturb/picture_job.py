@@ -215,9 +215,9 @@ class PictureJob:
     def _judge_of(self, model: OpenModel) -> Judge:
         """The judge that reports, and for a target also what its refusals are word for word."""
         from equipoise.attacks.success_checks import OwnWordsJudge
+        from equipoise.attacks.wordings import refusals_of
 
-        own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
-        return OwnWordsJudge(self._reporting, own)
+        return OwnWordsJudge(self._reporting, refusals_of(model.name, self.own_refusals))
 
     @cached_property
     def _reporting(self) -> Ensemble:
