@@ -124,6 +124,7 @@ def test_what_was_learned_goes_through_json() -> None:
         ("m", "m", True),
         ("m + noise", "m", True),
         ("m + tower:id=x + noise", "m + tower:id=x", True),
+        ("a + b", "a + b", True),
         ("m + noise", "n", False),
         ("mm", "m", False),
     ],

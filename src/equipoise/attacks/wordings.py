@@ -97,8 +97,9 @@ def refusals_of(model: str, known: Iterable[OwnRefusals]) -> OwnRefusals | None:
         model: its name.
         known: how some models refuse.
     """
-    core = model.split(" + ")[0]
-    return next((own for own in known if own.model.split(" + ")[0] == core), None)
+    inside = (own for own in known if model == own.model or model.startswith(f"{own.model} + "))
+    # The longest of several: a folder of weights may have ` + ` in its name too.
+    return max(inside, key=lambda own: len(own.model), default=None)
 
 
 def no_refusals(own: OwnRefusals) -> str:

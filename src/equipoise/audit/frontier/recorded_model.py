@@ -92,7 +92,7 @@ def guard_replies(run: AuditRun, spec: str) -> GuardedReplies:
     from equipoise.countermeasures.catalogue import parse
     from equipoise.guard.ocr import OCR
 
-    _, values = parse(spec)
+    values = parse(spec).values
     names = () if values["detoxifier"] == "none" else tuple(values["detoxifier"].split("+"))
     if "model" in names:
         raise UsageError(f"expected a detoxifier of its own for a served model, got {spec}; try guard")

@@ -24,6 +24,7 @@ from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.audit.frontier.variant import FrontierVariant
 from equipoise.audit.frontier.variant_record import (
+    FITS,
     LEFT_OUT,
     RECIPE,
     RECORD,
@@ -75,7 +76,7 @@ class _FrontierRunner:
         self._write_recipe()
         self.budget = TimeBudget(self.out / SPENT, config.budget)
         self.fits = FitCache(
-            self.out / "fits", config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
+            self.out / FITS, config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
         )
         self.plain_seconds = 0.0
         self.left_out: list[dict[str, str]] = []

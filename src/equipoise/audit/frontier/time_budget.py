@@ -57,8 +57,9 @@ def guessed_ratio(specs: Sequence[str]) -> float:
     """Time of a reply through a chain over that of the plain model, before anything was measured."""
     ratio = 1.0
     for spec in specs:
-        name, values = parse(spec)
-        ratio *= float(values["copies"]) if values.get("copies", "").isdigit() else RATIOS.get(name, OTHER_RATIO)
+        parsed = parse(spec)
+        copies = parsed.values.get("copies", "")
+        ratio *= float(copies) if copies.isdigit() else RATIOS.get(parsed.name, OTHER_RATIO)
     return ratio
 
 

@@ -28,6 +28,7 @@ RECIPE: Final = "recipe.json"
 RECORD: Final = "record.json"
 LEFT_OUT: Final = "left_out.json"
 SPENT: Final = "spent.json"
+FITS: Final = "fits"
 RUNS: Final = "runs"
 STATIC: Final = "static"
 FORMAT: Final = 1
