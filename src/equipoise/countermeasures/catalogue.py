@@ -233,12 +233,9 @@ def _cross_checked(model: OpenModel, spec: str, name: str, values: Values) -> Op
 
 
 def _guarded(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
-    from equipoise.countermeasures.guarded_model import guarded
+    from equipoise.countermeasures.guarded_model import GuardedModel, load_guard
 
-    if values["read"] not in ("yes", "no"):
-        raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
-    reads = values["read"] == "yes"
-    return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
+    return GuardedModel(model, load_guard(parse(spec), model), spec)
 
 
 def _steered(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
