@@ -66,7 +66,8 @@ class PictureJob:
 
     def attack_universal(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
-        from equipoise.perturb.attack import attack_universal, peak_memory, reset_peak_memory
+        from equipoise.models.peak_memory import peak_memory, reset_peak_memory
+        from equipoise.perturb.attack import attack_universal
 
         # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
         if all(self.folder.attacked(image) and self._is_whole(image) for image in self.images):
@@ -121,7 +122,8 @@ class PictureJob:
 
     def _attack(self, image: Path, clean: Image, before: str) -> int | None:
         """Perturb and save one picture; returns the peak memory in bytes, where it can be measured."""
-        from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
+        from equipoise.models.peak_memory import peak_memory, reset_peak_memory
+        from equipoise.perturb.attack import attack_picture
 
         reset_peak_memory(self.targets)
         result = attack_picture(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier.config import FrontierCallbacks, FrontierConfig
-from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
+from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
@@ -46,6 +46,7 @@ from equipoise.files import write_json
 from equipoise.folder_lock import claim_folder
 from equipoise.generation.request_gate import request_gate
 from equipoise.models.base import OpenModel
+from equipoise.models.peak_memory import process_peak
 
 DECIDING: Final = ("format", "model", "split", "judge", "attack", "max_new_tokens")
 """Keys of the recipe that decide the numbers: a folder holds the frontier of one such recipe."""
