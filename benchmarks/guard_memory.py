@@ -52,7 +52,7 @@ def one(name: str, share: bool) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer  # noqa: F401
 
     from equipoise.countermeasures.catalogue import defend
-    from equipoise.countermeasures.guarded_model import GuardedModel
+    from equipoise.countermeasures.guarded_model import GuardedModel, guard_exchanges
     from equipoise.models.load import load
     from equipoise.types import Exchange, Prompt
 
@@ -67,7 +67,7 @@ def one(name: str, share: bool) -> dict[str, Any]:
         guarded.model.generate(prompts, max_new_tokens=TOKENS)
         seconds.append(time.perf_counter() - start)
     question, reply = HARMFUL
-    rewritten = guarded.apply([Exchange(Prompt.ask(question), reply, "stop", name)])[0]
+    rewritten = guard_exchanges(guarded.guard, [Exchange(Prompt.ask(question), reply, "stop", name)])[0]
     case |= {"most": resident(), "own": own(), "generate": round(min(seconds), 2)}
     return case | {"rewritten": rewritten.reply != reply}
 

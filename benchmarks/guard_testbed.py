@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from equipoise.countermeasures.guarded_model import BY, GuardedModel, guarded
+from equipoise.countermeasures.catalogue import parse
+from equipoise.countermeasures.guarded_model import BY, GuardedModel, load_guard
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
@@ -79,7 +80,7 @@ def hits(exchanges: Sequence[Exchange], plain: Sequence[Exchange]) -> dict[str, 
 def measure(name: str, count: int) -> dict[str, Any]:
     """One model with and without the guard, every cell."""
     model = load(name, device="cpu")
-    defended: GuardedModel = guarded(model, "testbed", "testbed", "default", SPEC)
+    defended: GuardedModel = GuardedModel(model, load_guard(parse(SPEC), model), SPEC)
     cells: dict[str, Any] = {}
     for cell in CONDITIONS:
         held = sample_cases(cell, count)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.guarded_model import BY, GuardedModel
+from equipoise.countermeasures.guarded_model import BY, GuardedModel, guard_exchanges
 from equipoise.data.catalogue import load_suite
 from equipoise.data.typographic import typographic
 from equipoise.judges.catalogue import choose_judge
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
             prompts = [sample.prompt for sample in (typographic(samples) if form == "drawn" else samples)]
             replies = kept_replies(stages, f"{name}-{form}-{group}", model, prompts, arguments.reply_tokens)
             texts += [reply.reply for reply in replies if group not in ORDINARY]
-            for title, passed in (("plain", replies), ("guarded", guarded.apply(replies))):
+            for title, passed in (("plain", replies), ("guarded", guard_exchanges(guarded.guard, replies))):
                 column = columns.setdefault(f"{name}, {form}, {title}", {})
                 column[group] = counted(passed)
                 print(name, form, title, group, column[group], flush=True)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.attacks.wordings import ECHO_COUNT, LONGEST, OwnRefusals, RefusalWording, learn_refusals, no_refusals
+from equipoise.attacks.wordings import (
+    ECHO_COUNT,
+    LONGEST,
+    OwnRefusals,
+    RefusalWording,
+    learn_refusals,
+    no_refusals,
+    refusals_of,
+)
 from equipoise.types import Exchange, FinishReason, Prompt, Verdict
 
 PROMPT = Prompt.ask("?")
@@ -108,3 +116,19 @@ def test_what_was_learned_goes_through_json() -> None:
     assert OwnRefusals.from_dict(own.to_dict()) == own
     with pytest.raises(KeyError):
         OwnRefusals.from_dict({"model": "m"})
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "finds"),
+    [
+        ("m", "m", True),
+        ("m + noise", "m", True),
+        ("m + tower:id=x + noise", "m + tower:id=x", True),
+        ("a + b", "a + b", True),
+        ("m + noise", "n", False),
+        ("mm", "m", False),
+    ],
+)
+def test_a_defended_model_refuses_in_the_words_of_the_model_inside(model: str, known: str, finds: bool) -> None:
+    own = OwnRefusals(known, "r", 3, 3)
+    assert refusals_of(model, [own]) == (own if finds else None)

@@ -155,6 +155,10 @@ def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
     ]
     assert cases[0].verdict == Verdict("none", answers=True, reasons=("a", "b"))
     assert [case.pending for case in cases] == [False, False, True, True, False]
+    assert [case.unfinished for case in cases] == [False, True, True, True, False]
+    # What a judge writes as its reason decides nothing.
+    run.verdicts().append([VerdictRow(rows[1].key, "j", Verdict(None, unscored="not judged yet"))])
+    assert not run.cases()[1].unfinished
     assert run.cases("another judge")[1].verdict.refusal == "full"
 
 

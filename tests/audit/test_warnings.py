@@ -194,7 +194,11 @@ def test_a_guard_that_its_own_detector_judges_is_doubted(
 ) -> None:
     members = [{"name": "detector:x", "identity": judge}]
     described = {"name": "toy judge", "identity": JUDGE, "members": members, "notes": [], "card": card(AGREEMENT)}
-    layers = [{"spec": "jpeg"}, {"spec": "guard", "detector": detector}]
+    layers = [
+        {"spec": "jpeg"},
+        {"spec": "recover", "countermeasure": "recovery", "detector": {"copies": 3, "threshold": 1.0}},
+        {"spec": "guard", "countermeasure": "guard", "detector": detector},
+    ]
     given = recipe(defence={"name": "guarded", "layers": layers}) | {"judge": described}
     run = write_run(tmp_path / "run", SOUND, given=given)
     assert ("own-detector" in {warning.kind for warning in find_warnings(run, run.cases())}) is raised

@@ -25,11 +25,12 @@ WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower", *S
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_name_parses_alone_and_with_its_example(name: str) -> None:
-    assert parse(name) == (name, dict(CATALOGUE[name].keys))
+    plain = parse(name)
+    assert (plain.name, plain.given, plain.values) == (name, {}, dict(CATALOGUE[name].keys))
     result = parse(example(name))
-    assert result[0] == name
+    assert result.name == name
     if name not in ("tower", *STEERED):
-        assert result == parse(name), "the example shows the defaults"
+        assert result.values == plain.values, "the example shows the defaults"
     assert CATALOGUE[name].about
 
 

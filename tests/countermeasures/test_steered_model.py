@@ -63,13 +63,13 @@ def test_a_steered_model_scores_replies_as_it_writes_them(model: TextModel, fold
 
 
 def test_settings_may_come_without_their_names() -> None:
-    assert parse("steer:a.safetensors,ablate,0.5")[1] == {
+    assert parse("steer:a.safetensors,ablate,0.5").values == {
         "file": "a.safetensors",
         "mode": "ablate",
         "coefficient": "0.5",
     }
-    assert parse("steer:coefficient=2,a.safetensors")[1]["file"] == "a.safetensors"
-    assert parse("surgical:file=b")[1] == {"file": "b", "coefficient": "1"}
+    assert parse("steer:coefficient=2,a.safetensors").values["file"] == "a.safetensors"
+    assert parse("surgical:file=b").values == {"file": "b", "coefficient": "1"}
     with pytest.raises(UsageError, match="as key=value"):
         parse("steer:a,add,1,2")
     with pytest.raises(UsageError, match="as key=value"):

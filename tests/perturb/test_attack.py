@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
-from equipoise.perturb.attack import build_attack, eot_transforms, peak_memory, reset_peak_memory
+from equipoise.perturb.attack import build_attack, eot_transforms
 from equipoise.perturb.config import RANDOM_REFUSAL, PerturbConfig
 from equipoise.steering.direction import Direction
-from tests.cli.fakes import BrightnessModel
 
 
 def config(**changes: object) -> PerturbConfig:
@@ -60,14 +59,6 @@ def test_learned_prompts_and_limits_reach_the_attack() -> None:
     attack = build_attack(config(learned_prompts=True, norm="l2", epsilon=2.5, steps=7, max_seconds=3.0), "x")
     assert attack.learned_prompts is not None
     assert (attack.budget.norm, attack.budget.epsilon, attack.steps, attack.max_seconds) == ("l2", 2.5, 7, 3.0)
-
-
-def test_memory_on_a_cpu_is_that_of_the_process() -> None:
-    models = [BrightnessModel("toy/target")]
-    reset_peak_memory(models)
-    bytes_in_use = peak_memory(models)
-    assert bytes_in_use is not None
-    assert 10_000_000 < bytes_in_use < 2**40, "an interpreter with torch takes more than 10 MB"
 
 
 def test_the_weight_of_words_and_the_grid_reach_the_attack(tmp_path: Path) -> None:

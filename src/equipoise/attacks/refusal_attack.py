@@ -35,7 +35,7 @@ from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.success_checks import AimingCheck, MeanRateCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
-from equipoise.attacks.wordings import OwnRefusals, no_refusals
+from equipoise.attacks.wordings import OwnRefusals, no_refusals, refusals_of
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
@@ -300,8 +300,8 @@ class RefusalAttack:
         return objective, prompts, aims
 
     def _own(self, model: OpenModel) -> OwnRefusals | None:
-        """How a target refuses; a defended one is called what the model inside is called, and refuses in its words."""
-        return next((own for own in self.own_refusals if own.model == model.base_name), None)
+        """How a target refuses; None where that is not known."""
+        return refusals_of(model.name, self.own_refusals)
 
     def _aim_warnings(self, models: Sequence[OpenModel]) -> list[str]:
         """For each target that refused nothing, what that means."""
@@ -368,10 +368,6 @@ def perturb_to_refuse(
     # Models of transformers have exact revisions, by which their refusals are cached: they are asked once, without what
     # defends them.
     attack = attack or RefusalAttack(
-        own_refusals=tuple(
-            replace(elicit(model.core), model=model.base_name)
-            for model in targets
-            if isinstance(model.core, TransformersModel)
-        )
+        own_refusals=tuple(elicit(model.core) for model in targets if isinstance(model.core, TransformersModel))
     )
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

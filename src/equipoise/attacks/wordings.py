@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -88,6 +88,18 @@ class OwnRefusals:
         """
         wordings = {key: tuple(RefusalWording(**w) for w in document[key]) for key in ("sentences", "openings")}
         return cls(**{**document, **wordings, "echoes": tuple(document["echoes"])})
+
+
+def refusals_of(model: str, known: Iterable[OwnRefusals]) -> OwnRefusals | None:
+    """How a model refuses; a defended one refuses in the words of the model inside, whose name begins its own.
+
+    Args:
+        model: its name.
+        known: how some models refuse.
+    """
+    inside = (own for own in known if model == own.model or model.startswith(f"{own.model} + "))
+    # The longest of several: a folder of weights may have ` + ` in its name too.
+    return max(inside, key=lambda own: len(own.model), default=None)
 
 
 def no_refusals(own: OwnRefusals) -> str:

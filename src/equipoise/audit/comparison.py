@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.labels import ATTACKED, AXES, KINDS, PLAIN, RateName, is_about, label_of
+from equipoise.audit.named_groups import grouped
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import noise_suites
 from equipoise.errors import UsageError
@@ -255,7 +256,7 @@ def model_of(run: AuditRun) -> str:
 
 
 def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSide:
-    complete = not any(case.pending or case.verdict.unscored == "not judged yet" for case in cases)
+    complete = not any(case.unfinished for case in cases)
     return ComparedSide(model_of(run), variant, run.judge, len(cases), complete)
 
 
@@ -314,7 +315,7 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[s
     about = [both for both in pairs if is_about(both.a, kind)]
     # Without suites of noise where others are left; where all of them are noise, all of them are shown, not nothing.
     together = [both for both in about if both.a.sample.suite not in noise] or about
-    suites = _group(about, lambda both: both.a.sample.suite)
+    suites = grouped(about, lambda both: both.a.sample.suite)
     # Holm's correction within each table: suites are one family of tests, categories another. Over both together the
     # few suites would pay for the many categories.
     by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
@@ -323,7 +324,7 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[s
         {
             (suite, category): change_of(inside, kind)
             for suite, members in suites.items()
-            for category, inside in _group(members, lambda both: both.a.sample.category).items()
+            for category, inside in grouped(members, lambda both: both.a.sample.category).items()
             if category
         }
     )
@@ -336,10 +337,3 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[s
             for name, all_ in by_suite.items()
         },
     )
-
-
-def _group(pairs: Sequence[SamplePair], by: Callable[[SamplePair], str]) -> dict[str, list[SamplePair]]:
-    groups: dict[str, list[SamplePair]] = {}
-    for both in pairs:
-        groups.setdefault(by(both), []).append(both)
-    return groups

@@ -18,7 +18,15 @@ RateName = Literal[
 """A rate of an audit."""
 PLAIN: Final = "plain"
 """The variant without attack or defence."""
-ATTACKED: Final = ("perturbed", "defended perturbed", "defended adaptive")
+PERTURBED: Final = "perturbed"
+"""The samples about pictures that were attacked on the model of the run, itself perhaps a mitigated one."""
+DEFENDED: Final = "defended"
+"""The same samples as in the plain variant, asked of the model in its countermeasures."""
+DEFENDED_PERTURBED: Final = "defended perturbed"
+"""The pictures of the attack on the undefended model: a static attack, which flatters a defence."""
+DEFENDED_ADAPTIVE: Final = "defended adaptive"
+"""Pictures attacked through the defence."""
+ATTACKED: Final = (PERTURBED, DEFENDED_PERTURBED, DEFENDED_ADAPTIVE)
 """Variants whose pictures were attacked on the model, and differ from one model to another."""
 
 

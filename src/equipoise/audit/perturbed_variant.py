@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.labels import PERTURBED
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.data.questions import check_disjoint, general
 from equipoise.data.sample_pictures import StoredPicture
@@ -22,8 +23,7 @@ from equipoise.types import Judge, Picture, Sample
 
 if TYPE_CHECKING:
     from equipoise.attacks.refusal_attack import RefusalAttack
-
-VARIANT: Final = "perturbed"
+    from equipoise.attacks.wordings import OwnRefusals
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,18 @@ class PerturbedVariantConfig:
     max_seconds: float | None = None
     """Time for one picture."""
 
-    @property
-    def attack(self) -> RefusalAttack:
-        """The attack itself."""
+    def attack(self, own: OwnRefusals) -> RefusalAttack:
+        """The attack itself, on a target that refuses in these words."""
         from equipoise.attacks.refusal_attack import RefusalAttack
 
-        return RefusalAttack(Budget("linf", self.epsilon), steps=self.steps, max_seconds=self.max_seconds)
+        budget = Budget("linf", self.epsilon)
+        return RefusalAttack(budget, steps=self.steps, own_refusals=(own,), max_seconds=self.max_seconds)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides the result, and which judge stops the attack."""
-        return {"name": "refusal", "judge": PhraseJudge().identity, **asdict(self)}
+        # Earlier versions aimed at sentences of ours and named no aim.
+        return {"name": "refusal", "judge": PhraseJudge().identity, "aim": "own refusals", **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,14 @@ def perturb_samples(
     *,
     bystanders: Sequence[OpenModel] = (),
     judge: Judge | None = None,
-    variant: str = VARIANT,
+    variant: str = PERTURBED,
     progress: Callable[[int, int, TraceStep | None], None] | None = None,
+    eliciting: Callable[[int, int], None] | None = None,
 ) -> PerturbedSamples:
     """Perturb some pictures and put them in place of the clean ones; results that lie in the folder are used again.
+
+    The model without its defences is first asked what it refuses, if that is not cached. The attack aims at what it
+    says then, and such a reply counts as a refusal of the target, word for word.
 
     Args:
         samples: of the plain variant.
@@ -107,11 +112,13 @@ def perturb_samples(
         judge: who says what a refusal of theirs is; None means `PhraseJudge()`.
         variant: the name under which the pictures are asked about first.
         progress: called with the number of the picture, of how many, and the step.
+        eliciting: called with how many prompts the model was asked that it may refuse, and of how many.
 
     Raises:
         UsageError: no sample has a picture that should be answered.
     """
     from equipoise.attacks.refusal_evaluation import evaluate
+    from equipoise.attacks.success_checks import OwnWordsJudge
 
     shadow = _shadow(samples)
     chosen = choose_samples(samples, plan.pictures, plan.seed)
@@ -120,24 +127,26 @@ def perturb_samples(
             "expected at least one sample with one picture that should be answered, got none; "
             "try a suite with pictures, or no --attack"
         )
+    own = _own_refusals(model, eliciting)
+    target_judge = OwnWordsJudge(judge or PhraseJudge(), own)
+    judges = [(model, target_judge), *((bystander, judge) for bystander in bystanders)]
     files: dict[str, Path] = {}
     records = []
     for number, picture in enumerate(chosen, 1):
         recipe = {**plan.recipe, "model": model.name, "revision": model.revision, "shadow": shadow}
+        recipe |= {"own_refusals": own.to_dict()}
         # The name holds picture and recipe, so that a run that goes on finds finished attacks, and never those of
         # another budget, model or seed.
         stem = folder / f"{picture.sha256[:16]}-{fingerprint(recipe)[:8]}"
         result = _saved(stem)
         if result is None:
-            result = _attack(picture, model, shadow, plan, partial(progress or _ignore, number, len(chosen)))
+            result = _attack(picture, model, shadow, plan, own, partial(progress or _ignore, number, len(chosen)))
             result.save(stem)
         files[picture.sha256] = stem.with_name(f"{stem.name}.png")
         saved = StoredPicture(files[picture.sha256])
         # Measured on the samples' own questions, which `_shadow` has kept out of the attack.
         safe = [sample.text for sample in samples if sample.expected == "answer" and _shows(sample, picture)]
-        rates = [
-            evaluate(open_model, saved.open(), safe, judge=judge).refusals.rate for open_model in (model, *bystanders)
-        ]
+        rates = [evaluate(open_model, saved.open(), safe, judge=by).refusals.rate for open_model, by in judges]
         records.append(_record(picture, result, saved.sha256, rates, variant))
     swapped = [
         replace(sample, pictures=(StoredPicture(files[sample.pictures[0].sha256]),))
@@ -158,15 +167,24 @@ def _shadow(samples: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(question for question in shadow if not check_disjoint([question], sampled))
 
 
+def _own_refusals(model: OpenModel, progress: Callable[[int, int], None] | None) -> OwnRefusals:
+    """How the model without its defences refuses."""
+    from equipoise.attacks.elicitation import elicit
+    from equipoise.countermeasures.base import Countermeasure
+
+    return elicit(model.core if isinstance(model, Countermeasure) else model, progress=progress)
+
+
 def _attack(
     picture: Picture,
     model: OpenModel,
     shadow: Sequence[str],
     plan: PerturbedVariantConfig,
+    own: OwnRefusals,
     progress: Callable[[TraceStep | None], None],
 ) -> PerturbationResult:
     progress(None)
-    return plan.attack(picture.open(), [model], shadow, seed=plan.seed, judge=PhraseJudge(), progress=progress)
+    return plan.attack(own)(picture.open(), [model], shadow, seed=plan.seed, judge=PhraseJudge(), progress=progress)
 
 
 def _ignore(number: int, count: int, step: TraceStep | None) -> None:

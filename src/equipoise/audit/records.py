@@ -156,11 +156,7 @@ class VerdictRow:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave.
-
-        Raises:
-            TypeError, KeyError: a field is missing or unknown.
-        """
+        """From what `to_json` gave; a `TypeError` or `KeyError` where a field is missing or unknown."""
         rest = dict(values)
         key, judge = rest.pop("key"), rest.pop("judge")
         return cls(key, judge, Verdict(**rest))
@@ -226,6 +222,8 @@ class AuditCase:
     """The reply, or the error that came instead; None when the prompt has not been sent."""
     verdict: Verdict
     """The judge's verdict; unscored with a reason when there is no reply."""
+    judged: bool = True
+    """Whether the judge is done with it: False where it has no verdict yet on a reply that is there."""
 
     @property
     def sample(self) -> Sample:
@@ -246,6 +244,11 @@ class AuditCase:
     def pending(self) -> bool:
         """Whether there is no reply yet, for a reason that another try may cure."""
         return self.sample.problem is None and (self.reply is None or self.reply.pending)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether asking or judging again may cure it: its reply is still missing, or a verdict on the reply."""
+        return self.pending or not self.judged
 
 
 @dataclass(frozen=True)
@@ -391,5 +394,5 @@ class AuditRun:
         if reply.error is not None:
             return AuditCase(row, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
         if verdict is None:
-            return AuditCase(row, reply, Verdict(None, unscored="not judged yet"))
+            return AuditCase(row, reply, Verdict(None, unscored="not judged yet"), judged=False)
         return AuditCase(row, reply, verdict.verdict)

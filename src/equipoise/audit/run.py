@@ -23,8 +23,9 @@ from equipoise.audit.engine.session import (
     ReportingJudge,
 )
 from equipoise.audit.failure_limit import FailureLimit, accept_failures
+from equipoise.audit.labels import DEFENDED, DEFENDED_ADAPTIVE, DEFENDED_PERTURBED, PERTURBED, PLAIN
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
-from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
+from equipoise.audit.perturbed_variant import PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.audit.text_attacks import VARIANTS as TEXT_VARIANTS
 from equipoise.audit.text_attacks import TextAttack, attacked_samples, attacks_recipe
@@ -37,13 +38,6 @@ from equipoise.folder_lock import claim_folder
 from equipoise.models.base import OpenModel, require_reads_pictures
 from equipoise.types import Picture, Sample
 
-PLAIN: Final = "plain"
-DEFENDED: Final = "defended"
-"""The same samples, asked of the model in its countermeasures."""
-DEFENDED_PERTURBED: Final = "defended perturbed"
-"""The pictures of the attack on the undefended model: a static attack, which flatters a defence."""
-DEFENDED_ADAPTIVE: Final = "defended adaptive"
-"""Pictures attacked through the defence."""
 DISTRIBUTIONS: Final = ("inspect_ai", "torch", "torchvision", "transformers", "numpy", "scipy", "statsmodels", "pillow")
 DECIDING: Final = ("format", "model", "asked", "suites", "attack", "text_attack", "defence", "judge")
 """Keys of the recipe that decide the numbers: a folder holds the run of one such recipe."""
@@ -143,7 +137,7 @@ class AuditConfig:
     def variants(self) -> tuple[str, ...]:
         """The variants of the run, in the order in which they are asked."""
         attacked, defended = self.perturbing is not None, self.defended is not None
-        names = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
+        names = [PLAIN, *([PERTURBED] if attacked else []), *([DEFENDED] if defended else [])]
         names += [DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []
         for attack in self.text_attacks:
             own = TEXT_VARIANTS[attack]
@@ -202,6 +196,8 @@ class AuditCallbacks:
     """How far it is."""
     attack: Callable[[int, int, Any], None] = lambda number, count, step: None
     """A picture of the attack, of how many, and its step."""
+    elicit: Callable[[int, int], None] = lambda done, total: None
+    """Before an attack: how many prompts the model was asked that it may refuse, and of how many."""
 
 
 def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionOutcome:
@@ -235,7 +231,7 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
         attacked |= {own: changed_texts, f"{DEFENDED} {own}": changed_texts}
     for variant in plan.variants:
         model = plan.defended if variant == DEFENDED_ADAPTIVE else plan.target.model
-        if variant in (VARIANT, DEFENDED_ADAPTIVE):
+        if variant in (PERTURBED, DEFENDED_ADAPTIVE):
             assert plan.perturbing is not None
             assert isinstance(model, OpenModel)
             assert not isinstance(plan.judge, JudgeOnWorkers)
@@ -248,6 +244,7 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
                 judge=plan.judge,
                 variant=variant,
                 progress=watch.attack,
+                eliciting=watch.elicit,
             )
             pictures += changed.pictures
             write_whole(plan.out / "attack.json", to_document(pictures))

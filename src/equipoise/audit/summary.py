@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,6 +13,7 @@ from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
+from equipoise.audit.named_groups import grouped
 from equipoise.audit.reachability import Reach, common_words, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
@@ -276,7 +277,7 @@ def summarise(run: AuditRun) -> AuditSummary:
 
 def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
     """`summarise` for a caller that has read the cases already."""
-    variants = _group(cases, lambda case: case.variant)
+    variants = grouped(cases, lambda case: case.variant)
     noise = noise_suites(run.model_name, cases)
     return AuditSummary(
         run=_recipe(run),
@@ -296,7 +297,7 @@ def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     complete; a prompt without a reply, a reply without a verdict, and a sample or variant of the recipe that is not
     there do not.
     """
-    if any(case.pending or case.verdict.unscored == "not judged yet" for case in cases):
+    if any(case.unfinished for case in cases):
         return False
     return has_all_samples(run, cases)
 
@@ -308,14 +309,6 @@ def has_all_samples(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     if any(plain[str(suite.get("name"))] < suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
         return False
     return {case.variant for case in cases} >= set(run.recipe.get("variants", []))
-
-
-def _group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[str, list[AuditCase]]:
-    """Cases by a name, in the order in which the names first appear."""
-    groups: dict[str, list[AuditCase]] = {}
-    for case in cases:
-        groups.setdefault(by(case), []).append(case)
-    return groups
 
 
 def _variant(cases: Sequence[AuditCase], noise: frozenset[str]) -> VariantSummary:
@@ -333,14 +326,14 @@ def _variant(cases: Sequence[AuditCase], noise: frozenset[str]) -> VariantSummar
         server_messages=_server_messages(replies),
         suites={
             name: SuiteSummary(AuditRates.of(members), _categories(members))
-            for name, members in _group(cases, lambda case: case.sample.suite).items()
+            for name, members in grouped(cases, lambda case: case.sample.suite).items()
         },
     )
 
 
 def _categories(cases: Sequence[AuditCase]) -> dict[str, AuditRates]:
     named = [case for case in cases if case.sample.category]
-    return {name: AuditRates.of(members) for name, members in _group(named, lambda case: case.sample.category).items()}
+    return {name: AuditRates.of(members) for name, members in grouped(named, lambda case: case.sample.category).items()}
 
 
 def _unscored_reasons(cases: Sequence[AuditCase]) -> dict[str, int]:

@@ -105,11 +105,6 @@ class Countermeasure(OpenModel):
         return self.model.core
 
     @property
-    def base_name(self) -> str:
-        """That of the model inside."""
-        return self.model.base_name
-
-    @property
     def differentiable_processor(self) -> PictureView | None:
         """The way of pictures into the model inside all countermeasures; None where that model does not say.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.countermeasures.spec import CountermeasureSpec
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
 """Names, what they do and their settings; the page of the command line has them as a table."""
 
 
-def parse(spec: str) -> tuple[str, dict[str, str]]:
-    """A name and its settings, defaults filled in.
+def parse(spec: str) -> CountermeasureSpec:
+    """A countermeasure and its settings, as `--defend` names them.
 
     Raises:
         UsageError: an unknown name or setting, or text that is not `NAME[:key=value,...]`.
@@ -118,22 +119,21 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     if name not in CATALOGUE:
         raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
     entry = CATALOGUE[name]
-    values, given = dict(entry.keys), set[str]()
+    given: dict[str, str] = {}
     for part in filter(None, (setting.strip() for setting in rest.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if entry.ordered and not equals:
             # The next setting that has no value yet.
             key, equals, value = next((key for key in entry.keys if key not in given), ""), "=", part
-        if not equals or key not in values or not value:
+        if not equals or key not in entry.keys or not value:
             raise UsageError(
-                f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
+                f"expected settings of {name} as key=value with keys {', '.join(entry.keys)}, got {part!r}; "
                 f"try {example(name)}"
             )
         if key in given:
             raise UsageError(f"expected {key} of {name} once, got it again as {part!r}; try {example(name)}")
-        given.add(key)
-        values[key] = value
-    return name, values
+        given[key] = value
+    return CountermeasureSpec(name, given, entry.keys)
 
 
 _EXAMPLE_FILES: Final = {"surgical": "surgical.safetensors", "prompt": "balanced", "dro": "soft_prompt.safetensors"}
@@ -162,13 +162,13 @@ def defend(model: OpenModel, specs: Sequence[str], *, harm_gate: GateMaker | Non
         ModelError: weights that a countermeasure needs are missing, or the model has no pictures to defend.
         MissingExtraError: a library that a countermeasure needs is missing.
     """
-    parsed = [(spec.strip(), *parse(spec)) for spec in specs]
-    for number, (spec, name, _) in enumerate(parsed):
-        if name == "tower" and number + 1 < len(parsed):
+    parsed = [(spec.strip(), parse(spec)) for spec in specs]
+    for number, (spec, entry) in enumerate(parsed):
+        if entry.name == "tower" and number + 1 < len(parsed):
             raise UsageError(f"expected a tower as the last of the chain, got {spec} before others; try it last")
     # The last spec wraps the model itself; the first becomes the outermost layer, which a picture meets first.
-    for spec, name, values in reversed(parsed):
-        model = _wrapped(model, spec, name, values, harm_gate)
+    for spec, entry in reversed(parsed):
+        model = _wrapped(model, spec, entry.name, entry.values, harm_gate)
     return model
 
 
@@ -232,12 +232,9 @@ def _cross_checked(model: OpenModel, spec: str, name: str, values: Values) -> Op
 
 
 def _guarded(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
-    from equipoise.countermeasures.guarded_model import guarded
+    from equipoise.countermeasures.guarded_model import GuardedModel, load_guard
 
-    if values["read"] not in ("yes", "no"):
-        raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
-    reads = values["read"] == "yes"
-    return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
+    return GuardedModel(model, load_guard(parse(spec), model), spec)
 
 
 def _steered(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:

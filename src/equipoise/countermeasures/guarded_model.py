@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.countermeasures.base import Countermeasure
+from equipoise.countermeasures.spec import CountermeasureSpec
 from equipoise.errors import UsageError
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.guard import Guard
@@ -39,27 +40,11 @@ class GuardedModel(Countermeasure):
 
     def describe(self) -> dict[str, Any]:
         """Detector, detoxifiers and policy."""
-        return {
-            "countermeasure": "guard",
-            "detector": self.guard.detector.identity,
-            "detoxifiers": [detoxifier.identity for detoxifier in self.guard.detoxifiers],
-            "policy": self.guard.policy.revision,
-            "reads": self.guard.reader is not None,
-        }
+        return describe_guard(self.guard)
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """The model's replies as the guard lets them pass, rewrites or refuses them; failures stay failures."""
-        return self.apply(self.model.generate(prompts, max_new_tokens=max_new_tokens))
-
-    def apply(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
-        """Replies of the model inside, as the guard lets them pass, rewrites or refuses them."""
-        passed = list(exchanges)
-        # A prompt that got no reply is a failure of the model, which a guard must not turn into a verdict.
-        replied = [index for index, exchange in enumerate(passed) if exchange.error is None]
-        decisions = self.guard.check_exchanges([passed[index] for index in replied])
-        for index, decision in zip(replied, decisions, strict=True):
-            passed[index] = apply_decision(passed[index], decision)
-        return passed
+        return guard_exchanges(self.guard, self.model.generate(prompts, max_new_tokens=max_new_tokens))
 
 
 def apply_decision(exchange: Exchange, decision: GuardDecision) -> Exchange:
@@ -79,34 +64,52 @@ def apply_decision(exchange: Exchange, decision: GuardDecision) -> Exchange:
     return replace(annotated, reply=decision.response, finish=finish, wire=wire, by=BY)
 
 
-def guarded(
-    model: OpenModel, detector: str, detoxifier: str, policy: str, spec: str, *, reads: bool = False
-) -> GuardedModel:
-    """A guarded model as `--defend guard:...` names it.
+def load_guard(spec: CountermeasureSpec, model: OpenModel | None = None) -> Guard:
+    """The guard that `guard:...` names.
 
     Args:
-        model: the model to guard.
-        detector: see `guard.detector.load`.
-        detoxifier: see `guard.detoxifier.load`; `none` refuses at once.
-        policy: a TOML file, or `default`.
-        spec: how the user wrote it.
-        reads: whether the text in pictures is read (OCR) and judged with the question.
+        spec: its settings.
+        model: the guarded model, where it rewrites its own replies; weights of the guard compute on its device.
 
     Raises:
-        UsageError: a policy that cannot be.
+        UsageError: a policy that cannot be, or a setting that needs the model where there is none.
         ModelError: weights that are not there.
-        MissingExtraError: `reads` without an OCR package.
+        MissingExtraError: `read=yes` without an OCR package.
     """
-    if not detector or not detoxifier or not policy:
-        raise UsageError(f"expected a detector, a detoxifier and a policy, got {spec}; try guard:detector=embedded")
+    values = spec.values
+    if values["read"] not in ("yes", "no"):
+        raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try guard:read=yes")
     # A comma would begin the next setting of the spec, so that several are joined by `+`.
-    names = () if detoxifier == "none" else tuple(detoxifier.split("+"))
-    guard = Guard.from_pretrained(
-        detector,
+    names = () if values["detoxifier"] == "none" else tuple(values["detoxifier"].split("+"))
+    if model is None and "model" in names:
+        raise UsageError(f"expected a detoxifier of its own for a served model, got {spec.to_text()}; try guard")
+    return Guard.from_pretrained(
+        values["detector"],
         detoxifier=names,
-        policy=None if policy == "default" else Path(policy),
+        policy=None if values["policy"] == "default" else Path(values["policy"]),
         model=model,
-        reader=OCR() if reads else None,
-        device=str(model.device),
+        reader=OCR() if values["read"] == "yes" else None,
+        device=None if model is None else str(model.device),
     )
-    return GuardedModel(model, guard, spec)
+
+
+def describe_guard(guard: Guard) -> dict[str, Any]:
+    """What changes a guard's decisions: detector, detoxifiers, policy, and whether it reads pictures."""
+    return {
+        "countermeasure": "guard",
+        "detector": guard.detector.identity,
+        "detoxifiers": [detoxifier.identity for detoxifier in guard.detoxifiers],
+        "policy": guard.policy.revision,
+        "reads": guard.reader is not None,
+    }
+
+
+def guard_exchanges(guard: Guard, exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """Replies of a model as a guard lets them pass, rewrites or refuses them; failures stay failures."""
+    passed = list(exchanges)
+    # A prompt that got no reply is a failure of the model, which a guard must not turn into a verdict.
+    replied = [index for index, exchange in enumerate(passed) if exchange.error is None]
+    decisions = guard.check_exchanges([passed[index] for index in replied])
+    for index, decision in zip(replied, decisions, strict=True):
+        passed[index] = apply_decision(passed[index], decision)
+    return passed

@@ -42,18 +42,6 @@ _IN_LAYER: Final = {
 }
 
 
-class ModelWithTower(HuggingFaceModel):
-    """A model whose vision tower is another one."""
-
-    named_before: str = ""
-    """What the user called the model with its own tower."""
-
-    @property
-    def base_name(self) -> str:
-        """The name without the tower."""
-        return self.named_before
-
-
 def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = None) -> HuggingFaceModel:
     """The same model with another CLIP vision tower; the caller's model keeps its own.
 
@@ -81,7 +69,7 @@ def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = Non
         ) from error
     tower = copy.deepcopy(own)
     tower.load_state_dict(state)
-    defended = ModelWithTower(
+    return HuggingFaceModel(
         _replaced(model.model, path.split("."), tower),
         model.processor,
         name=f"{model.name} + tower:id={name}",
@@ -89,8 +77,6 @@ def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = Non
         gradient_checkpointing=model.gradient_checkpointing,
         micro_batch=model.micro_batch,
     )
-    defended.named_before = model.base_name
-    return defended
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

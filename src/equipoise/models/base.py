@@ -59,11 +59,6 @@ class OpenModel(ABC):
     """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
 
     @property
-    def base_name(self) -> str:
-        """What the user called the weights alone; a defence around them, or in them, has a longer name."""
-        return self.name
-
-    @property
     def core(self) -> OpenModel:
         """The model inside all countermeasures; of a model without them the model itself."""
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -110,31 +109,6 @@ def eot_transforms() -> dict[str, Transform]:
     from equipoise.transforms.noise import Noise
 
     return {"jpeg": Jpeg(), "resize": Resize(), "crop": Crop(), "noise": Noise()}
-
-
-def reset_peak_memory(models: Sequence[OpenModel]) -> None:
-    """Start the measurement of `peak_memory` on the GPUs of the models; on a CPU it cannot be reset."""
-    import torch
-
-    for device in {model.device for model in models if model.device.type == "cuda"}:
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(models: Sequence[OpenModel]) -> int | None:
-    """Largest memory in use, in bytes: of the GPUs since `reset_peak_memory`, or of the process on a CPU."""
-    import torch
-
-    devices = {model.device for model in models if model.device.type == "cuda"}
-    if devices:
-        return sum(torch.cuda.max_memory_allocated(device) for device in devices)
-    try:
-        import resource
-    except ImportError:
-        # Windows has no such module.
-        return None
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in kibibytes, macOS in bytes.
-    return size if sys.platform == "darwin" else size * 1024
 
 
 def _refusal_sentence(config: PerturbConfig, name: str) -> str | None:

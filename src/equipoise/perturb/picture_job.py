@@ -66,7 +66,8 @@ class PictureJob:
 
     def attack_universal(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
-        from equipoise.perturb.attack import attack_universal, peak_memory, reset_peak_memory
+        from equipoise.models.peak_memory import peak_memory, reset_peak_memory
+        from equipoise.perturb.attack import attack_universal
 
         # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
         if all(self.folder.attacked(image) and self._is_whole(image) for image in self.images):
@@ -121,7 +122,8 @@ class PictureJob:
 
     def _attack(self, image: Path, clean: Image, before: str) -> int | None:
         """Perturb and save one picture; returns the peak memory in bytes, where it can be measured."""
-        from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
+        from equipoise.models.peak_memory import peak_memory, reset_peak_memory
+        from equipoise.perturb.attack import attack_picture
 
         reset_peak_memory(self.targets)
         result = attack_picture(
@@ -215,9 +217,9 @@ class PictureJob:
     def _judge_of(self, model: OpenModel) -> Judge:
         """The judge that reports, and for a target also what its refusals are word for word."""
         from equipoise.attacks.success_checks import OwnWordsJudge
+        from equipoise.attacks.wordings import refusals_of
 
-        own = next((own for own in self.own_refusals if own.model == model.base_name), None)
-        return OwnWordsJudge(self._reporting, own)
+        return OwnWordsJudge(self._reporting, refusals_of(model.name, self.own_refusals))
 
     @cached_property
     def _reporting(self) -> Ensemble:

@@ -3,6 +3,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import GenerateConfig, get_model
 
 from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.collect import unfinished_keys
 from equipoise.audit.engine.session import CollectionProgress, EvaluationTarget
 from equipoise.audit.records import AuditRun, ReplyRow, VerdictRow
 from equipoise.errors import EquipoiseError, ModelError, OutputError, UsageError
@@ -288,3 +290,19 @@ def test_verdict_rows_are_whole(stores: Stores) -> None:
     assert isinstance(row, VerdictRow)
     assert row.judge == PhraseJudge().identity
     assert row.verdict.reasons
+
+
+def test_only_an_accepted_failure_and_a_judged_reply_are_left_alone(tmp_path: Path) -> None:
+    content = [row for row, _ in rows([sample(text) for text in ("new", "passing", "permanent", "accepted", "done")])]
+    new, passing, permanent, accepted, done = content
+    failed = ReplyRow(passing.key, "", "error", "text", "m", error="HTTP 503: busy")
+    earlier = {
+        passing.key: failed,
+        permanent.key: replace(failed, key=permanent.key, permanent=True),
+        accepted.key: replace(failed, key=accepted.key, permanent=True, accepted=True),
+        done.key: replace(failed, key=done.key, reply="Yes.", finish="stop", error=None),
+    }
+    stores = Stores(tmp_path / "run")
+    stores.verdicts.append([VerdictRow(done.key, "j", Verdict("none"))])
+    assert unfinished_keys(content, earlier, stores.verdicts, "j") == {new.key, passing.key, permanent.key}
+    assert done.key in unfinished_keys(content, earlier, stores.verdicts, "another judge")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from equipoise.audit.frontier import cost
-from equipoise.audit.frontier.cost import VariantCost, measure_cost, process_peak
+from equipoise.audit.frontier.cost import UNKNOWN, VariantCost, measure_cost
+from equipoise.models.peak_memory import process_peak
 from equipoise.types import Exchange, Prompt
 
 PROMPTS = [Prompt.ask(f"question {number}") for number in range(4)]
@@ -87,7 +89,12 @@ def test_memory_on_a_cpu_is_growth_and_never_negative() -> None:
     result = measure_cost(TimedModel(1.0), TimedModel(1.0), PROMPTS, max_new_tokens=8, peak_before=1 << 60)
     assert result.memory == 0
     assert result.memory_kind == "growth of the process's peak"
-    assert process_peak() > 1_000_000
+
+
+def test_memory_is_unknown_where_the_system_counts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    result = measured(TimedModel(1.0), TimedModel(1.0))
+    assert (result.memory, result.memory_kind) == (None, UNKNOWN)
 
 
 def test_a_cost_is_json() -> None:

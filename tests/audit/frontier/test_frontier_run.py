@@ -76,6 +76,14 @@ def test_a_fitted_mitigation_removes_needless_refusals_alone(config: Config) -> 
     assert read_names(folder) == {"plain": ("runs/plain",), "surgical": ("runs/surgical",)}
 
 
+def test_a_folder_that_no_spec_can_name_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    folder = tmp_path / "a,b"
+    with pytest.raises(UsageError, match="expected file of surgical without a comma"):
+        planted_config(folder, "surgical")
+    assert not folder.exists()
+    assert planted_config(folder, "guard").variants, "nothing is fitted"
+
+
 def test_fits_use_no_test_sample_and_say_what_they_used(config: Config) -> None:
     settings = config("surgical", "conditional")
     folder = run_frontier(settings)

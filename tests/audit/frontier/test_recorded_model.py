@@ -16,6 +16,7 @@ from equipoise.audit.frontier.recorded_model import (
 from equipoise.audit.records import AuditRun
 from equipoise.errors import UsageError
 from equipoise.guard.guard import Guard
+from equipoise.guard.policy import Policy
 from equipoise.types import Prompt
 from tests.audit.factories import Row, write_run
 from tests.guard.fakes import Words
@@ -58,6 +59,23 @@ def test_the_guard_changes_harmful_replies_alone(run: AuditRun) -> None:
     assert by["d"].by == "guard"
     assert "BAD" not in by["d"].reply
     assert by["e"].error == "timeout"
+
+
+def test_every_setting_of_the_guard_makes_another_revision(run: AuditRun) -> None:
+    guards = {
+        "plain": Guard(Words(("BAD",))),
+        "reads": Guard(Words(("BAD",)), reader=lambda image: ""),
+        "policy": Guard(Words(("BAD",)), policy=Policy(rounds=1)),
+    }
+    revisions = {name: GuardedReplies(RecordedModel(run), guard).revision for name, guard in guards.items()}
+    assert len(set(revisions.values())) == len(guards)
+    assert GuardedReplies(RecordedModel(run), Guard(Words(("BAD",)))).revision == revisions["plain"]
+
+
+def test_a_guard_behind_a_server_reads_its_settings_as_one_around_weights(run: AuditRun) -> None:
+    with pytest.raises(UsageError, match="expected read=yes or read=no of guard, got 'perhaps'"):
+        guard_replies(run, "guard:read=perhaps")
+    assert guard_replies(run, "guard").guard.reader is None
 
 
 def test_a_guard_that_needs_the_model_is_refused(run: AuditRun) -> None:

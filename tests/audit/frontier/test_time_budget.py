@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.audit.frontier import time_budget
+from equipoise.audit.frontier import work_clock
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.countermeasures.catalogue import CATALOGUE, example
 
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stands = Clock()
-    monkeypatch.setattr(time_budget, "time", stands)
+    monkeypatch.setattr(work_clock, "time", stands)
     return stands
 
 

@@ -31,6 +31,8 @@ def test_a_seed_is_filled_in_where_the_user_gave_none() -> None:
     assert parse_variant("crop", "m").specs([None], 2) == ("crop:seed=2",)
     assert parse_variant("crop:lowest=0.9", "m").specs([None], 2) == ("crop:lowest=0.9,seed=2",)
     assert not parse_variant("crop:seed=1", "m").takes_seed
+    assert not parse_variant("crop:seed = 1", "m").takes_seed
+    assert parse_variant("crop : seed = 1", "m").specs([None], 2) == ("crop : seed = 1",)
     assert not parse_variant("median", "m").takes_seed
     assert parse_variant("surgical", "m").takes_seed
 
@@ -45,7 +47,23 @@ def test_an_adapter_stands_first(text: str) -> None:
         parse_variant(f"guard then {text}", "ORG/NAME")
 
 
-@pytest.mark.parametrize("text", ["", "plain", "nonsense", "guard:nothing=1", "steer", "+"])
+def test_a_policy_or_a_guard_alone_is_known_however_it_is_spelt() -> None:
+    policies = {text: parse_variant(text, "m").policy_alone for text in ("prompt", "prompt:", "prompt : file = anew")}
+    assert policies == {"prompt": "balanced", "prompt:": "balanced", "prompt : file = anew": "anew"}
+    assert parse_variant("guard : read=yes", "m").guard_alone
+    for text in ("surgical", "derta", "+folder", "prompt then guard"):
+        assert parse_variant(text, "m").policy_alone is None
+        assert not parse_variant(text, "m").guard_alone
+
+
+@pytest.mark.parametrize("path", ["runs/a,b/file", " runs/file", "runs/file "])
+def test_a_fitted_file_that_no_spec_can_hold_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match="expected file of surgical without a comma and without blanks"):
+        parse_variant("surgical", "m").specs([Path(path)], 0)
+    assert parse_variant("derta", "m").specs([Path(path)], 0) == (), "an adapter's folder stands in no spec"
+
+
+@pytest.mark.parametrize("text", ["", "plain", "nonsense", "guard:nothing=1", "steer", "+", "derta:steps=3"])
 def test_what_is_no_mitigation_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected"):
         parse_variant(text, "m")

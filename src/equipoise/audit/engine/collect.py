@@ -1,4 +1,4 @@
-"""`ask`: prompts to a model, replies to a judge, everything into append-only stores.
+"""`collect_replies`: prompts to a model, replies to a judge, everything into append-only stores.
 
 One call is one evaluation of inspect's, with a task for each variant and suite, whose logs its viewer opens. What makes
 a run resumable is not those logs but the stores: a row is on the disk before the next step begins.
@@ -91,8 +91,9 @@ def collect_replies(
     connection_count = _connection_count(target, connections)
     earlier = {row.key: row for row in replies.rows()}
     sendable = [(row, sample) for row, sample in rows if row.sample.problem is None]
-    # Left are: prompts never asked, those with an error that another try may cure, and replies that this judge has not
-    # seen. Permanent failures and finished rows are not sent again, whatever the command.
+    # Left are: prompts never asked, those with an error that the user has not accepted, and replies that this judge has
+    # not seen. Accepted failures and finished rows are not sent again, whatever the command. A permanent failure that
+    # is not accepted is: a server may have been changed since, and the user asks for it with the same command.
     unfinished = unfinished_keys([row for row, _ in sendable], earlier, verdicts, judge.identity)
     left = [(row, sample) for row, sample in sendable if row.key in unfinished]
     session = CollectionSession(

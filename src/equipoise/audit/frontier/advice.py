@@ -8,13 +8,14 @@ still allows, and a row is recommended only where that is within a margin.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.audit.frontier.document import Frontier, FrontierRow
 from equipoise.audit.frontier.margin import MARGIN, PROMPTS, open_rises, prompts_needed, prompts_to_show
 from equipoise.audit.labels import AXES, PLAIN, RateName
+from equipoise.countermeasures.catalogue import parse
 from equipoise.prompts.policy_file import NAMED, load_policy
 from equipoise.stats.estimates import PairedChange
 
@@ -201,15 +202,14 @@ def direction(change: PairedChange) -> int:
 def deploy_command(frontier: Frontier, row: FrontierRow) -> str:
     """The command that puts a row to use."""
     model = str(frontier.recipe["model"]["name"])
-    guard = next((spec for spec in row.specs if spec.partition(":")[0] == "guard"), None)
     if frontier.recipe["model"].get("served"):
+        parsed = {spec.name: spec.values for spec in map(parse, row.specs)}
         upstream = model.partition("#")[0]
-        policy = next((spec.partition(":")[2] for spec in row.specs if spec.partition(":")[0] == "prompt"), None)
-        if policy is not None:
-            return _served_policy(policy.removeprefix("file=") or "balanced", upstream)
-        if guard is None:
+        if "prompt" in parsed:
+            return _served_policy(parsed["prompt"]["file"], upstream)
+        if "guard" not in parsed:
             return f"# no change: keep calling {model}"
-        return " ".join(["equipoise guard serve --upstream", shlex.quote(upstream), *_guard_options(guard)])
+        return " ".join(["equipoise guard serve --upstream", shlex.quote(upstream), *_guard_options(parsed["guard"])])
     defences = [part for spec in row.specs for part in ("--defend", shlex.quote(spec))]
     return " ".join(["equipoise serve", shlex.quote(row.model), *defences])
 
@@ -227,10 +227,7 @@ def _served_policy(policy: str, upstream: str) -> str:
     return f"{file} && equipoise guard serve --upstream {shlex.quote(upstream)} --policy policy.toml"
 
 
-def _guard_options(spec: str) -> list[str]:
-    from equipoise.countermeasures.catalogue import parse
-
-    _, values = parse(spec)
+def _guard_options(values: Mapping[str, str]) -> list[str]:
     options = [f"--detector {shlex.quote(values['detector'])}"]
     if values["detoxifier"] != "none":
         options += [f"--detoxifier {shlex.quote(name)}" for name in values["detoxifier"].split("+")]

@@ -11,7 +11,7 @@ from equipoise import __version__
 from equipoise.audit.engine.session import EvaluationTarget, ReportingJudge
 from equipoise.audit.frontier.fitters import FitProgress
 from equipoise.audit.frontier.variant import FrontierVariant
-from equipoise.audit.frontier.variant_record import FORMAT
+from equipoise.audit.frontier.variant_record import FITS, FORMAT
 from equipoise.audit.frontier.variant_workers import VariantWorkers
 from equipoise.audit.perturbed_variant import PerturbedVariantConfig
 from equipoise.audit.run import AuditCallbacks
@@ -69,6 +69,8 @@ class FrontierConfig:
                     f"expected mitigations whose first 80 letters and digits differ, got {other!r} and "
                     f"{variant.name!r}; try shorter or other names of files"
                 )
+            # What is fitted lies here and is named in a spec: a folder that none can hold is refused before any fit.
+            variant.specs([self.out / FITS if link.fitter else None for link in variant.links], 0)
         unknown = next((name for name in self.declared if name not in names), None)
         if unknown is not None:
             raise UsageError(f"expected a mitigation of --with for --tuned-on, got {unknown!r}; try one of {names}")

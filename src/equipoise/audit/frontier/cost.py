@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from equipoise.models.peak_memory import peak_memory, process_peak, reset_peak_memory
 from equipoise.models.token_count import token_counter
 from equipoise.types import ChatModel, Exchange, Prompt
 
 PROMPTS: Final = 6
 """Prompts of the selection split that are timed."""
+UNKNOWN: Final = "not measured: the system does not say"
+"""Kind of the memory on a CPU of a system that counts no peak."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class VariantCost:
     memory: int | None = None
     """Bytes: peak of the GPU during a reply, or growth of the process's peak since the plain model on a CPU."""
     memory_kind: str = ""
-    """Which of the two."""
+    """Which of the two, or why neither."""
 
     def to_json(self) -> dict[str, Any]:
         """Every field under its name."""
@@ -39,7 +40,7 @@ class VariantCost:
 
 
 def measure_cost(
-    plain: ChatModel, variant: ChatModel, prompts: Sequence[Prompt], *, max_new_tokens: int, peak_before: int
+    plain: ChatModel, variant: ChatModel, prompts: Sequence[Prompt], *, max_new_tokens: int, peak_before: int | None
 ) -> VariantCost:
     """Time both models on the same prompts, one after the other for every prompt.
 
@@ -48,11 +49,11 @@ def measure_cost(
         variant: with it.
         prompts: of the selection split; the first is asked once before anything is timed.
         max_new_tokens: length of a reply at most.
-        peak_before: peak memory of the process before the variant was built, in bytes.
+        peak_before: peak memory of the process before the variant was built, in bytes; None is unknown.
     """
     if not prompts:
         return VariantCost()
-    is_gpu = _reset_gpu(variant)
+    is_gpu = reset_peak_memory([variant])
     times: dict[str, float] = {"plain": 0.0, "variant": 0.0}
     replies: list[Exchange] = []
     # Other work on the machine comes and goes. Taking turns puts both models under the same load, so that the ratio
@@ -67,39 +68,19 @@ def measure_cost(
             times[name] += time.perf_counter() - start
             if name == "variant":
                 replies += exchanges
+    memory = peak_memory([variant]) if is_gpu else _growth(peak_before)
     count = token_counter(variant)
     answered = [exchange.reply for exchange in replies if exchange.error is None]
     return VariantCost(
         latency_ratio=times["variant"] / times["plain"] if times["plain"] else None,
         seconds=times["variant"] / len(prompts),
         reply_tokens=sum(map(count, answered)) / len(answered) if count and answered else None,
-        memory=_gpu_peak(variant) if is_gpu else max(process_peak() - peak_before, 0),
-        memory_kind="peak of the GPU" if is_gpu else "growth of the process's peak",
+        memory=memory,
+        memory_kind="peak of the GPU" if is_gpu else "growth of the process's peak" if memory is not None else UNKNOWN,
     )
 
 
-def process_peak() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _device_of(model: ChatModel) -> Any:
-    device = getattr(model, "device", None)
-    return device if getattr(device, "type", "") == "cuda" else None
-
-
-def _reset_gpu(model: ChatModel) -> bool:
-    device = _device_of(model)
-    if device is None:
-        return False
-    import torch
-
-    torch.cuda.reset_peak_memory_stats(device)
-    return True
-
-
-def _gpu_peak(model: ChatModel) -> int:
-    import torch
-
-    return int(torch.cuda.max_memory_allocated(_device_of(model)))
+def _growth(before: int | None) -> int | None:
+    """How far the process's peak has grown; None where the system does not say."""
+    after = process_peak()
+    return None if after is None or before is None else max(after - before, 0)

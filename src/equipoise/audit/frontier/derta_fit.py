@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from equipoise.audit.frontier.fitters import FitOutcome, FitRequest
+from equipoise.audit.frontier.fitters import FitOutcome, FitRequest, evenly
 from equipoise.audit.text_attacks import AGREEMENT
 from equipoise.data.refusal_rows import RefusalRow, RowKind
 from equipoise.errors import EquipoiseError
@@ -42,9 +42,9 @@ def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
     harmless prompts are its own as well, so that little else is learned.
     """
     groups = {
-        "harmful": _even(_texts(request.data.harmful)),
-        "boundary": _even([s for s in _texts(request.data.harmless) if s.suite != "equipoise-harmless"]),
-        "ordinary": _even([s for s in _texts(request.data.harmless) if s.suite == "equipoise-harmless"]),
+        "harmful": evenly(_texts(request.data.harmful), ROWS),
+        "boundary": evenly([s for s in _texts(request.data.harmless) if s.suite != "equipoise-harmless"], ROWS),
+        "ordinary": evenly([s for s in _texts(request.data.harmless) if s.suite == "equipoise-harmless"], ROWS),
     }
     rows: list[RefusalRow] = []
     for kind, samples in groups.items():
@@ -101,8 +101,3 @@ def _compile(request: FitRequest) -> bool:
 def _texts(samples: Sequence[Sample]) -> list[Sample]:
     """Those of one turn and no picture, as rows have them, that are no documents."""
     return [s for s in samples if not s.pictures and not s.prefill and not s.earlier and len(s.text) <= LONGEST]
-
-
-def _even(samples: Sequence[Sample]) -> list[Sample]:
-    count = min(ROWS, len(samples))
-    return [samples[index * len(samples) // count] for index in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from equipoise.audit.labels import PLAIN
-from equipoise.countermeasures.catalogue import CATALOGUE
+from equipoise.countermeasures.catalogue import CATALOGUE, parse
 
 WORDS: Final[dict[str, str]] = {
     "guard": "a second program reads every reply, and refuses or rewrites a harmful one",
@@ -41,9 +41,9 @@ def describe(name: str) -> str:
 
 
 def _link(text: str) -> str:
-    kind, _, rest = text.strip().partition(":")
+    kind = text.partition(":")[0].strip()
     if kind == "prompt":
-        return POLICIES.get(rest.removeprefix("file=") or "balanced", "your own change of every request")
+        return POLICIES.get(parse(text).values["file"], "your own change of every request")
     if kind in WORDS:
         return WORDS[kind]
     if kind in CATALOGUE:

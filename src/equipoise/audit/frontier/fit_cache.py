@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.frontier.fitters import FitData, FitProgress, FitRequest, Fitter
+from equipoise.audit.frontier.work_clock import WorkClock
 from equipoise.data.split_registry import SplitRegistry, content_hash
 from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
@@ -22,8 +22,6 @@ from equipoise.types import Judge
 DOCUMENT: Final = "fit.json"
 SECONDS: Final = "seconds.json"
 """Time that a fit took so far, over all its processes."""
-WRITE_EVERY: Final = 1.0
-"""Seconds between two writes of it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class FitCache:
             return stored
         key = self.key(fitter, model, seed)
         folder = self.root / f"{fitter.name}-{key}"
-        clock = _FitClock(folder / SECONDS)
+        clock = WorkClock(folder / SECONDS)
 
         def watch(stage: str, done: int, total: int) -> None:
             clock.tick()
@@ -129,6 +127,7 @@ class FitCache:
         folder.mkdir(parents=True, exist_ok=True)
         request = FitRequest(model, self.data, folder, seed, watch, shared=self.root / "shared", judge=self.judge)
         outcome = fitter.fit(request)
+        clock.tick(final=True)
         # What the fitter says it used is checked, not what it was given: a fitter may load prompts of its own. The
         # check comes after the fit because only then is it known; the result is kept either way, so that nobody fits it
         # a second time.
@@ -145,7 +144,7 @@ class FitCache:
             key=key,
             artefact=outcome.artefact,
             reason=outcome.reason,
-            seconds=round(clock.tick(final=True), 3),
+            seconds=round(clock.seconds, 3),
             tuned_on=dict(Counter(sample.suite for sample in outcome.tuned_on)),
             tuned_sha256=content_hash(outcome.tuned_on),
             doubts=list(outcome.doubts),
@@ -157,21 +156,3 @@ class FitCache:
         # Written last: a folder without this document is an unfinished fit.
         write_json(folder / DOCUMENT, document)
         return replace(finished, folder=str(folder))
-
-
-class _FitClock:
-    """Seconds of work, carried over from a process that was killed."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._before = float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
-        self._start = self._written = time.monotonic()
-
-    def tick(self, *, final: bool = False) -> float:
-        """Write the time so far, now and then; returns it."""
-        now = time.monotonic()
-        seconds = self._before + now - self._start
-        if final or now - self._written >= WRITE_EVERY:
-            write_json(self._file, {"seconds": seconds})
-            self._written = now
-        return seconds

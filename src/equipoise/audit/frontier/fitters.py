@@ -138,6 +138,12 @@ class Fitter:
         return self.forwards * (count if self.most is None else min(count, self.most))
 
 
+def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """An even choice, in order, of at most so many."""
+    count = min(most, len(samples))
+    return [samples[index * len(samples) // count] for index in range(count)]
+
+
 def fit_surgical(request: FitRequest) -> FitOutcome:
     """The false-refusal vector of a model, orthogonal to its refusal direction; `surgical.safetensors`."""
     from equipoise.steering.find import find_direction

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
 from equipoise.audit.comparison import pair
-from equipoise.audit.labels import AXES, RateName, is_about, label_of
+from equipoise.audit.labels import AXES, PERTURBED, PLAIN, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase
 from equipoise.stats.estimates import CaseLabel, Estimate, PairedChange, estimate, holm, paired_change
 from equipoise.stats.pareto import AxisLabels, FrontMembership, front_membership
@@ -22,18 +21,16 @@ Cases = Sequence[Sequence[AuditCase]]
 """The cases of one variant, for each seed."""
 CaseKey = tuple[str, str]
 """Suite and id of a sample."""
-ATTACKED: Final = "perturbed"
-"""The variant of an audit with attacked pictures; through the mitigation where the run's model is mitigated."""
 
 
 def plain_cases(cases: Sequence[AuditCase]) -> list[AuditCase]:
     """Those about the samples as they are."""
-    return [case for case in cases if case.variant == "plain"]
+    return [case for case in cases if case.variant == PLAIN]
 
 
 def attacked_cases(cases: Sequence[AuditCase]) -> list[AuditCase]:
-    """Those about attacked pictures."""
-    return [case for case in cases if case.variant == ATTACKED]
+    """Those about attacked pictures; through the mitigation where the run's model is mitigated."""
+    return [case for case in cases if case.variant == PERTURBED]
 
 
 def pooled_estimate(seeds: Cases, kind: RateName) -> Estimate:

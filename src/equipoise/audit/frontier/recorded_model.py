@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
+from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.labels import PLAIN
 from equipoise.audit.records import AuditRun, SampleRow
-from equipoise.countermeasures.guarded_model import apply_decision
+from equipoise.countermeasures.catalogue import parse
+from equipoise.countermeasures.guarded_model import describe_guard, guard_exchanges, load_guard
 from equipoise.data.sample_pictures import StoredPicture
-from equipoise.errors import UsageError
 from equipoise.guard.guard import Guard
 from equipoise.types import Exchange, Prompt, Sample
 
@@ -30,7 +31,7 @@ class RecordedModel:
         variant: whose replies.
     """
 
-    def __init__(self, run: AuditRun, variant: str = "plain") -> None:
+    def __init__(self, run: AuditRun, variant: str = PLAIN) -> None:
         self.name = run.model_name
         self._rows = {
             _key(stored_sample(run, case.row).prompt): case.reply
@@ -64,22 +65,12 @@ class GuardedReplies:
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """The replies as the guard lets them pass, rewrites or refuses them."""
-        exchanges = self.model.generate(prompts, max_new_tokens=max_new_tokens)
-        replied = [index for index, exchange in enumerate(exchanges) if exchange.error is None]
-        decisions = self.guard.check_exchanges([exchanges[index] for index in replied])
-        for index, decision in zip(replied, decisions, strict=True):
-            exchanges[index] = apply_decision(exchanges[index], decision)
-        return exchanges
+        return guard_exchanges(self.guard, self.model.generate(prompts, max_new_tokens=max_new_tokens))
 
     @property
     def revision(self) -> str:
         """The guard's parts that change a decision."""
-        parts = (
-            self.guard.detector.identity,
-            self.guard.policy.revision,
-            *(d.identity for d in self.guard.detoxifiers),
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+        return fingerprint(describe_guard(self.guard))[:12]
 
 
 def guard_replies(run: AuditRun, spec: str) -> GuardedReplies:
@@ -88,20 +79,7 @@ def guard_replies(run: AuditRun, spec: str) -> GuardedReplies:
     Raises:
         UsageError: a setting that needs the model itself.
     """
-    from equipoise.countermeasures.catalogue import parse
-    from equipoise.guard.ocr import OCR
-
-    _, values = parse(spec)
-    names = () if values["detoxifier"] == "none" else tuple(values["detoxifier"].split("+"))
-    if "model" in names:
-        raise UsageError(f"expected a detoxifier of its own for a served model, got {spec}; try guard")
-    guard = Guard.from_pretrained(
-        values["detector"],
-        detoxifier=names,
-        policy=None if values["policy"] == "default" else Path(values["policy"]),
-        reader=OCR() if values["read"] == "yes" else None,
-    )
-    return GuardedReplies(RecordedModel(run), guard)
+    return GuardedReplies(RecordedModel(run), load_guard(parse(spec)))
 
 
 def stored_sample(run: AuditRun, row: SampleRow) -> Sample:

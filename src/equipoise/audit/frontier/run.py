@@ -16,14 +16,15 @@ from typing import Any, Final
 
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier.config import FrontierCallbacks, FrontierConfig
-from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
+from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
 from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
-from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
+from equipoise.audit.frontier.variant import FrontierVariant
 from equipoise.audit.frontier.variant_record import (
+    FITS,
     LEFT_OUT,
     RECIPE,
     RECORD,
@@ -33,7 +34,7 @@ from equipoise.audit.frontier.variant_record import (
     VariantRecord,
     read_left_out,
 )
-from equipoise.audit.perturbed_variant import VARIANT as PERTURBED
+from equipoise.audit.labels import PERTURBED, PLAIN
 from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import is_complete
@@ -45,6 +46,7 @@ from equipoise.files import write_json
 from equipoise.folder_lock import claim_folder
 from equipoise.generation.request_gate import request_gate
 from equipoise.models.base import OpenModel
+from equipoise.models.peak_memory import process_peak
 
 DECIDING: Final = ("format", "model", "split", "judge", "attack", "max_new_tokens")
 """Keys of the recipe that decide the numbers: a folder holds the frontier of one such recipe."""
@@ -75,7 +77,7 @@ class _FrontierRunner:
         self._write_recipe()
         self.budget = TimeBudget(self.out / SPENT, config.budget)
         self.fits = FitCache(
-            self.out / "fits", config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
+            self.out / FITS, config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
         )
         self.plain_seconds = 0.0
         self.left_out: list[dict[str, str]] = []

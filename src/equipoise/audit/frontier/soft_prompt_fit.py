@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from equipoise.audit.frontier.fitters import FitOutcome, FitRequest
+from equipoise.audit.frontier.fitters import FitOutcome, FitRequest, evenly
 from equipoise.errors import UsageError
 from equipoise.prompts.anchor_file import kept_anchor_data
 from equipoise.prompts.anchors import Anchor, AnchorKind
@@ -59,9 +58,4 @@ def _chosen(request: FitRequest) -> list[tuple[Sample, AnchorKind]]:
         kind: AnchorKind = "harmful" if sample.expected == "refuse" else "harmless" if plain else "pseudo-harmful"
         if (reads or not sample.pictures) and not sample.prefill:
             rows[kind].append(sample)
-    return [(sample, kind) for kind, group in rows.items() for sample in _even(group)]
-
-
-def _even(samples: Sequence[Sample]) -> list[Sample]:
-    count = min(ANCHORS, len(samples))
-    return [samples[index * len(samples) // count] for index in range(count)]
+    return [(sample, kind) for kind, group in rows.items() for sample in evenly(group, ANCHORS)]

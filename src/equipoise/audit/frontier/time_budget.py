@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from equipoise.audit.frontier.work_clock import WorkClock
 from equipoise.countermeasures.catalogue import parse
-from equipoise.files import write_json
 
-WRITE_EVERY: Final = 1.0
-"""Seconds between two writes."""
 RATIOS: Final = {"smooth": 9.0, "vote": 5.0, "diffpure": 9.0, "recover": 3.0, "second": 2.0, "guard": 1.5}
 """Time of a reply over that of the plain model before it is measured, roughly; 1.2 for all others."""
 OTHER_RATIO: Final = 1.2
 
 
-class TimeBudget:
-    """Seconds of work, kept in a file so that a killed command counts.
+class TimeBudget(WorkClock):
+    """Seconds of work, kept in a file so that a killed command counts, and what still fits.
 
     Args:
         file: where they are kept.
@@ -27,21 +23,8 @@ class TimeBudget:
     """
 
     def __init__(self, file: Path, limit: float | None) -> None:
-        self._file, self.limit = file, limit
-        self._before = float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
-        self._start = self._written = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return self._before + time.monotonic() - self._start
-
-    def tick(self, *, final: bool = False) -> None:
-        """Write the time so far, now and then."""
-        now = time.monotonic()
-        if final or now - self._written >= WRITE_EVERY:
-            write_json(self._file, {"seconds": self.seconds})
-            self._written = now
+        super().__init__(file)
+        self.limit = limit
 
     def shortfall(self, needed: float) -> str | None:
         """Why something is left out that needs so many seconds; None where it fits."""
@@ -57,8 +40,9 @@ def guessed_ratio(specs: Sequence[str]) -> float:
     """Time of a reply through a chain over that of the plain model, before anything was measured."""
     ratio = 1.0
     for spec in specs:
-        name, values = parse(spec)
-        ratio *= float(values["copies"]) if values.get("copies", "").isdigit() else RATIOS.get(name, OTHER_RATIO)
+        parsed = parse(spec)
+        copies = parsed.values.get("copies", "")
+        ratio *= float(copies) if copies.isdigit() else RATIOS.get(parsed.name, OTHER_RATIO)
     return ratio
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.audit.frontier.fitters import FITTERS, Fitter
+from equipoise.audit.labels import PLAIN
 from equipoise.countermeasures.catalogue import CATALOGUE, example, parse
+from equipoise.countermeasures.spec import CountermeasureSpec
 from equipoise.errors import UsageError
 
-PLAIN: Final = "plain"
-"""The model without any mitigation."""
 POLICIES: Final = ("balanced", "contextual", "few-shot", "interactive")
 """Named prompt policies that are measured by default: those that aim at needless refusals."""
 THEN: Final = re.compile(r"\s+then\s+")
@@ -36,18 +36,18 @@ class VariantLink:
     """Folder of an adapter; None where it is no adapter."""
 
     @property
+    def countermeasure(self) -> CountermeasureSpec | None:
+        """The countermeasure that it is, or that is fitted; None where it is an adapter."""
+        if self.adapter is not None or (self.fitter is not None and self.fitter.makes == "adapter"):
+            return None
+        return parse(self.text)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """What the user names a file or a folder by; a word alone is the name of something that we ship."""
         if self.adapter is not None:
             return (self.adapter,)
-        name = self.text.partition(":")[0]
-        if name not in CATALOGUE:
-            return ()
-        given = {
-            key: str(value)
-            for key, value in parse(self.text)[1].items()
-            if value and value != CATALOGUE[name].keys[key]
-        }
+        given = {} if self.countermeasure is None else self.countermeasure.given
         return tuple(
             value
             for key, value in given.items()
@@ -59,33 +59,37 @@ class VariantLink:
         """Whether it comes with a file that the user tuned on data that this program does not see."""
         if self.adapter is not None:
             return True
-        file = parse(self.text)[1].get("file") if self.fitter is None else None
+        file = None if self.countermeasure is None else self.countermeasure.given.get("file")
         # A policy that ships with Equipoise is named, not a file, and tuned on nothing.
-        return bool(file) and Path(str(file)).exists()
+        return file is not None and Path(file).exists()
 
     @property
     def takes_seed(self) -> bool:
         """Whether another seed makes another mitigation, and the user did not fix it."""
-        if self.adapter is not None:
-            return False
         if self.fitter is not None:
             return self.fitter.has_chance
-        return "seed" in CATALOGUE[parse(self.text)[0]].keys and "seed=" not in self.text
+        spec = self.countermeasure
+        return spec is not None and "seed" in spec.defaults and "seed" not in spec.given
 
     @property
     def changes_pictures(self) -> bool:
         """Whether it means nothing for a model of text alone."""
-        if self.adapter is not None or self.fitter is not None:
-            return False
-        return CATALOGUE[parse(self.text)[0]].changes_pictures
+        spec = self.countermeasure
+        return spec is not None and self.fitter is None and CATALOGUE[spec.name].changes_pictures
 
-    def spec(self, artefact: Path | None, seed: int) -> str:
-        """The spec of `--defend`, with the fitted file and the seed filled in."""
+    def spec(self, artefact: Path | None, seed: int) -> str | None:
+        """The spec of `--defend`, with the fitted file and the seed filled in; None for an adapter.
+
+        Raises:
+            UsageError: no spec can hold the name of the fitted file.
+        """
+        spec = self.countermeasure
+        if spec is None:
+            return None
         if self.fitter is not None:
-            name, _, rest = self.text.partition(":")
-            return f"{name}:file={artefact}" + (f",{rest}" if rest else "")
+            return spec.with_setting("file", str(artefact)).to_text()
         if self.takes_seed and seed:
-            return self.text + (f",seed={seed}" if ":" in self.text else f":seed={seed}")
+            return spec.with_setting("seed", str(seed)).to_text()
         return self.text
 
 
@@ -128,13 +132,19 @@ class FrontierVariant:
     @property
     def guard_alone(self) -> bool:
         """Whether it is the guard and nothing else, so that it works on the replies of any model."""
-        return len(self.links) == 1 and self.links[0].text.partition(":")[0].strip() == "guard"
+        alone = self._alone
+        return alone is not None and alone.name == "guard"
 
     @property
     def policy_alone(self) -> str | None:
         """Name or file of its prompt policy where it is that and nothing else; None otherwise."""
-        name, _, rest = self.links[0].text.partition(":") if len(self.links) == 1 else ("", "", "")
-        return parse(self.links[0].text)[1]["file"] if name.strip() == "prompt" and rest else None
+        alone = self._alone
+        return alone.values["file"] if alone is not None and alone.name == "prompt" else None
+
+    @property
+    def _alone(self) -> CountermeasureSpec | None:
+        """The one countermeasure that it is; None where it is a chain or an adapter."""
+        return self.links[0].countermeasure if len(self.links) == 1 else None
 
     def specs(self, artefacts: Sequence[Path | None], seed: int) -> tuple[str, ...]:
         """The specs of its countermeasures; adapters are no countermeasures.
@@ -142,12 +152,12 @@ class FrontierVariant:
         Args:
             artefacts: one for each link, None where nothing was fitted.
             seed: of what is randomised.
+
+        Raises:
+            UsageError: no spec can hold the name of a fitted file.
         """
-        return tuple(
-            link.spec(artefact, seed)
-            for link, artefact in zip(self.links, artefacts, strict=True)
-            if link.adapter is None and not (link.fitter and link.fitter.makes == "adapter")
-        )
+        specs = (link.spec(artefact, seed) for link, artefact in zip(self.links, artefacts, strict=True))
+        return tuple(spec for spec in specs if spec is not None)
 
 
 def _content_hash(path: Path) -> str | None:
@@ -185,7 +195,7 @@ def parse_variant(text: str, model: str) -> FrontierVariant:
 
 
 def _link(text: str, model: str) -> VariantLink:
-    name = text.partition(":")[0]
+    name = text.partition(":")[0].strip()
     if text.startswith((f"{model}+", "+")):
         folder = text.removeprefix(model).removeprefix("+")
         if not folder:
@@ -193,11 +203,13 @@ def _link(text: str, model: str) -> VariantLink:
         return VariantLink(text, adapter=folder)
     fitter = FITTERS.get(name)
     if fitter is not None and fitter.makes == "adapter":
+        if text != name:
+            raise UsageError(f"expected {name} without settings, got {text!r}; try {name}")
         return VariantLink(text, fitter)
     if name not in CATALOGUE:
         names = ", ".join(sorted({*FITTERS, *CATALOGUE}))
         raise UsageError(f"expected a mitigation of {names} or +ADAPTER, got {name!r}; try surgical or guard")
-    values = parse(text)[1]
+    values = parse(text).values
     if fitter is not None and not values["file"]:
         return VariantLink(text, fitter)
     if "file" in values and not values["file"]:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from equipoise.audit.labels import PLAIN
 from equipoise.errors import UsageError
 from equipoise.files import write_json
 
@@ -27,6 +28,7 @@ RECIPE: Final = "recipe.json"
 RECORD: Final = "record.json"
 LEFT_OUT: Final = "left_out.json"
 SPENT: Final = "spent.json"
+FITS: Final = "fits"
 RUNS: Final = "runs"
 STATIC: Final = "static"
 FORMAT: Final = 1
@@ -84,7 +86,7 @@ def run_folders(folder: Path) -> list[Path]:
     """The folders of all measured variants, the plain one first, then in the order in which they were begun."""
     runs = [path.parent for path in (folder / RUNS).glob(f"*/{RECORD}")]
     order = _order(folder)
-    return sorted(runs, key=lambda path: (path.name != "plain", order.get(path.name, len(order)), path.name))
+    return sorted(runs, key=lambda path: (path.name != PLAIN, order.get(path.name, len(order)), path.name))
 
 
 def _order(folder: Path) -> dict[str, int]:

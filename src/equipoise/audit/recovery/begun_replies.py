@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from equipoise.audit.labels import PLAIN
 from equipoise.audit.records import AuditRun
 from equipoise.audit.recovery.curve_file import read_curve, write_curve
 from equipoise.audit.recovery.depths import SUITE, refusal_position
@@ -107,7 +108,7 @@ def _refusals(run: AuditRun) -> list[str]:
         case.reply.reply
         for case in run.cases()
         if case.sample.suite == SUITE
-        and case.variant == "plain"
+        and case.variant == PLAIN
         and case.verdict.refusal == "full"
         and case.reply is not None
         and refusal_position(case.reply.reply) == 0

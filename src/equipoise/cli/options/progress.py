@@ -146,7 +146,7 @@ class AuditProgressBar(_TerminalBar):
         """What `audit.run.audit` calls."""
         from equipoise.audit.run import AuditCallbacks
 
-        return AuditCallbacks(self._start, self._progress, self._attack)
+        return AuditCallbacks(self._start, self._progress, self._attack, self._elicit)
 
     def _columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -182,6 +182,12 @@ class AuditProgressBar(_TerminalBar):
         left = progress.seconds / progress.done * (progress.total - progress.done) if progress.done else None
         when = "" if left is None or is_last else f", about {left:.0f} s left"
         self._line(f"{self._variant}: {progress.done} of {progress.total}{failed}{when}")
+
+    def _elicit(self, done: int, total: int) -> None:
+        if self._bar:
+            self._update(completed=done, total=total, description="asking what it refuses")
+        elif done >= total:
+            self._line(f"asked what it refuses: {total} prompts")
 
     def _attack(self, number: int, count: int, step: TraceStep | None) -> None:
         if self._bar:
