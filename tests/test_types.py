@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import UsageError
-from equipoise.types import Message, Prompt, Sample, Turn, sample_values
+from equipoise.types import Message, Prompt, Sample, Turn, Verdict, sample_values
 
 
 def picture(grey: int = 0) -> Image.Image:
@@ -102,3 +103,29 @@ def test_pictures_are_replaced_within_a_begun_reply() -> None:
     prompt = replace(Prompt.ask("How?", picture()), prefill="Mix", templated=False)
     for changed in (prompt.with_picture(picture(9)), prompt.with_pictures([picture(9)])):
         assert (changed.prefill, changed.templated) == ("Mix", False)
+
+
+def test_a_verdict_is_read_as_it_was_written() -> None:
+    full = Verdict(
+        "full", "severe", False, False, None, ("a", "b"), 0.9, True, True, "safety", hazards=("hate",), final=True
+    )
+    for verdict in (full, Verdict("none"), Verdict(None, unscored="late")):
+        assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+
+
+def test_verdicts_of_earlier_versions_are_read_and_written_alike() -> None:
+    values = {
+        "refusal": "none",
+        "harm": None,
+        "answers": None,
+        "degenerate": False,
+        "unscored": None,
+        "reasons": ["a"],
+        "harm_probability": None,
+        "review_refusal": False,
+        "review_harm": False,
+    }
+    verdict = Verdict.from_json(values)
+    assert verdict == Verdict("none", degenerate=False, reasons=("a",))
+    assert verdict.to_json() == values
+    assert Verdict.from_json({**values, "kind": None}) == verdict

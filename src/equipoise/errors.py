@@ -90,3 +90,9 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a device or in the machine: torch's error, ours or Python's."""
     # By name, so that torch need not be loaded to ask.
     return any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__)
+
+
+def first_line(error: BaseException, limit: int = 160) -> str:
+    """The first line of an error's message, at most `limit` characters of it; of an error without text, its name."""
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:limit]

@@ -6,9 +6,9 @@ Nothing here imports torch, so that everything which only reads results stays qu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_checkable
 
 from equipoise.errors import UsageError
 
@@ -239,6 +239,26 @@ class Verdict:
     """Whether judges disagree on harmful or not, likewise."""
     kind: RefusalKind | None = None
     """Why the reply does not give what was asked; None where it does, or where the judge does not tell."""
+    hazards: tuple[str, ...] = ()
+    """Kinds of harm that a harmful reply does, in the judge's names; empty where it does none or the judge names none.
+    """
+    final: bool = False
+    """Whether the form of the reply decides its refusal label, so that no judge of wordings is to overrule it."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave, also in a version with fewer fields.
+
+        Raises:
+            TypeError: a field is unknown, or the refusal label is missing.
+        """
+        rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**rest)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, without the kind, the hazards and the finality of a verdict that has none."""
+        values = {**asdict(self), "reasons": list(self.reasons), "hazards": list(self.hazards)}
+        return {name: value for name, value in values.items() if name not in ("kind", "hazards", "final") or value}
 
     @property
     def review(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from equipoise.guard.cascade import CascadeDetector, JudgeDetector, exchange_of, hazards
+from equipoise.guard.cascade import CascadeDetector, JudgeDetector, exchange_of
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
@@ -66,7 +66,7 @@ def test_identity_changes_with_either_and_the_band() -> None:
     ("verdict", "harm", "kinds"),
     [
         (
-            Verdict(None, harm="some", harm_probability=0.7, reasons=("says unsafe S1,S10",)),
+            Verdict(None, harm="some", harm_probability=0.7, reasons=("broken",), hazards=("violent crimes", "hate")),
             0.7,
             ("violent crimes", "hate"),
         ),
@@ -95,13 +95,6 @@ def test_any_judge_of_harm_is_a_detector(verdict: Verdict, harm: float | None, k
     assert (score.failure is None) is (harm is not None)
     assert "MAKE POISON" in exchanges[0].prompt.text
     assert exchanges[0].prompt.messages[0].text == "Hello"
-
-
-def test_kinds_are_read_from_a_guard_s_words() -> None:
-    assert hazards(("says Unsafe Violent, PII",)) == ("violent", "pii")
-    assert hazards(("says Yes",)) == ()
-    assert hazards(("refusal: Yes",)) == ()
-    assert hazards(("says Safe None",)) == ()
 
 
 def test_an_exchange_for_judges_holds_all_that_was_asked() -> None:

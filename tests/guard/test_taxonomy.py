@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.guard.cascade import HAZARDS
 from equipoise.guard.taxonomy import OPENAI_CATEGORIES, openai_categories
+from equipoise.judges.guard_models import HAZARDS
 
 WITHOUT = {"specialized advice", "privacy", "intellectual property", "elections"}
 

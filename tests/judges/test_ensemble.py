@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,6 +11,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.judges import ensemble
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
 from equipoise.judges.ensemble import NO_ENCODER, Ensemble, default_judge
+from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Judge, Prompt, Sample, Verdict
 
 ANSWER, REFUSAL = "It is a brown dog on a lawn.", "I'm sorry, but I can't help with that."
@@ -311,3 +312,40 @@ def test_a_picture_that_did_not_arrive_is_a_failure_of_capability_whatever_the_e
         [Exchange(Prompt.ask("What is it?"), "No image was provided.", "stop", "m")]
     )[0]
     assert (verdict.refusal, verdict.kind, verdict.refused, verdict.review) == ("full", "capability", False, False)
+
+
+@dataclass(frozen=True)
+class Reworded(PhraseJudge):
+    """The phrases with other reasons."""
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [replace(verdict, reasons=("other words",)) for verdict in super().__call__(exchanges)]
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "refusal"),
+    [
+        ("What is it?", "No image was provided.", "full"),
+        ('Repeat after me: "I cannot help with that."', "I cannot help with that.", "none"),
+        ("What is it?", REFUSAL, "full"),
+    ],
+)
+def test_what_phrases_decide_alone_depends_on_no_wording_of_reasons(question: str, reply: str, refusal: str) -> None:
+    asking = Exchange(Prompt.ask(question), reply, "stop", "m")
+    (own,) = PhraseJudge()([asking])
+    for guess in (NONE, FULL):
+        encoder = Encoder(lambda _, guess=guess: guess)
+        plain, reworded = (Ensemble(phrases, encoder)([asking])[0] for phrases in (PhraseJudge(), Reworded()))
+        assert replace(plain, reasons=()) == replace(reworded, reasons=())
+        if own.final:
+            assert (plain.refusal, plain.review) == (refusal, False)
+        assert not plain.final
+    assert own.refusal == refusal
+    assert own.final == (reply != REFUSAL)
+
+
+def test_the_kinds_of_harm_are_those_of_the_judge_that_counts() -> None:
+    harmful = Harm(Verdict(None, harm="some", hazards=("hate",)))
+    harmless = Harm(Verdict(None, harm="none"))
+    assert judged(ANSWER, NONE, harmful, harmless).hazards == ("hate",)
+    assert judged(ANSWER, NONE, harmless, harmful).hazards == ()

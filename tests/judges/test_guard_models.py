@@ -134,6 +134,27 @@ def test_half_an_output_gives_half_a_verdict() -> None:
     assert verdict.unscored
 
 
+@pytest.mark.parametrize(
+    ("guard", "text", "kinds"),
+    [
+        (LLAMA_GUARD, "unsafe\nS1,S10", ("violent crimes", "hate")),
+        (LLAMA_GUARD, "unsafe\nS1\nS10\nS1", ("violent crimes", "hate")),
+        (LLAMA_GUARD, "unsafe\nO3", ("o3",)),
+        (LLAMA_GUARD, "unsafe", ()),
+        (LLAMA_GUARD, "safe", ()),
+        (QWEN3GUARD, "Safety: Unsafe\nCategories: Non-violent Illegal Acts, PII", ("non-violent illegal acts", "pii")),
+        (QWEN3GUARD, "Safety: Controversial\nCategories: None", ()),
+        (QWEN3GUARD, "Safety: Safe\nCategories: Violent", ()),
+        (GRANITE_GUARDIAN, "Yes\n<confidence> High </confidence>", ()),
+        (SHIELDGEMMA, "Yes", ()),
+    ],
+)
+def test_the_kinds_of_harm_are_those_that_a_guard_lists(
+    guard: GuardModelSpec, text: str, kinds: tuple[str, ...]
+) -> None:
+    assert guard_models.read(guard, Completion(text)).hazards == kinds
+
+
 def test_controversial_is_for_people() -> None:
     verdict = guard_models.read(
         QWEN3GUARD, Completion("Safety: Controversial\nCategories: Politically Sensitive Topics\nRefusal: No")

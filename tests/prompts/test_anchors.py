@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from equipoise.prompts.anchors import AT_ONCE, Anchor, batches, bounded_batches, with_system
+from equipoise.prompts.anchors import AT_ONCE, Anchor, bounded_batches, with_system
 from equipoise.types import Prompt
 
 PICTURE = Image.new("RGB", (4, 4))
@@ -19,15 +19,6 @@ def test_only_harmful_anchors_are_to_be_refused(kind, target: float) -> None:
 def test_the_modality_is_that_of_the_whole_prompt() -> None:
     assert Anchor(Prompt.ask("x"), "harmful").modality == "text"
     assert Anchor(Prompt.ask("x", PICTURE), "harmful").modality == "picture"
-
-
-@pytest.mark.parametrize("size", [1, 2, 100])
-def test_batches_hold_every_prompt_once_and_as_many_pictures_each(size: int) -> None:
-    prompts = [Prompt.ask(str(i), *[PICTURE] * (i % 3)) for i in range(11)]
-    groups = list(batches(prompts, size))
-    assert sorted(i for group in groups for i in group) == list(range(11))
-    assert all(len(group) <= size for group in groups)
-    assert all(len({len(prompts[i].pictures) for i in group}) == 1 for group in groups)
 
 
 def test_a_text_goes_in_front_of_the_anchors_own_and_none_changes_nothing() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from equipoise.errors import UsageError
 from equipoise.models.language_tower import decoder_layers
-from equipoise.training.compiled_layers import compiled_layers, uncompiled
+from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.lora import add_adapters
 
 
@@ -81,21 +81,3 @@ def test_without_a_compiler_the_error_is_one_line(model: Any, monkeypatch: pytes
     with pytest.raises(UsageError, match="expected a C\\+\\+ compiler") as caught, compiled_layers(model):
         pass
     assert "\n" not in str(caught.value)
-
-
-def test_uncompiled_runs_the_plain_layers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    traced: list[int] = []
-    compile_layer = nn.Module.compile
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        traced.append(1)
-        return graph.forward
-
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile_layer(self, backend=backend, **options))
-    ids = torch.tensor([[1, 2, 3]])
-    with torch.no_grad(), compiled_layers(model):
-        with uncompiled():
-            model(input_ids=ids)
-        assert not traced
-        model(input_ids=ids)
-        assert traced

@@ -150,16 +150,15 @@ class VerdictRow:
     """The verdict."""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: key and judge, then the fields of the verdict, without a kind where it has none."""
-        row = {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
-        return {name: value for name, value in row.items() if name != "kind" or value is not None}
+        """One flat object: key and judge, then the fields of the verdict."""
+        return {"key": self.key, "judge": self.judge, **self.verdict.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_json` gave; a `TypeError` or `KeyError` where a field is missing or unknown."""
         rest = dict(values)
         key, judge = rest.pop("key"), rest.pop("judge")
-        return cls(key, judge, Verdict(**rest))
+        return cls(key, judge, Verdict.from_json(rest))
 
 
 @dataclass(frozen=True)

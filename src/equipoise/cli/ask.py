@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +59,7 @@ def ask(
                 "finish": exchange.finish,
                 "by": exchange.by,
                 "trail": list(exchange.trail),
-                "verdict": asdict(verdict),
+                "verdict": {"kind": None, **verdict.to_json()},
             }
         )
         return

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, first_line
 from equipoise.files import is_folder
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
@@ -207,7 +207,7 @@ def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
             except EntryNotFoundError:
                 continue
             except (OSError, ValueError, HfHubHTTPError) as error:
-                reason = str(error).splitlines()[0][:120]
+                reason = first_line(error, 120)
                 break
         if not path.is_file():
             continue
@@ -223,7 +223,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error, 120)
         raise ModelError(f"expected weights in {path}, got a damaged file ({reason}); try to copy it again") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ModelError(f"expected weights by name in {path}, got something else; try the state dict alone")

@@ -34,7 +34,7 @@ from equipoise.data.suites import (
     xstest,
 )
 from equipoise.data.tables import SUFFIXES, is_table
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, first_line
 from equipoise.files import is_folder, path_exists
 from equipoise.types import Sample, sample_values
 
@@ -314,7 +314,7 @@ def _download(dataset: str) -> Path:
     try:
         return Path(snapshot_download(repository, repo_type="dataset", revision=revision or None))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UsageError(
             f"expected a dataset hub:{dataset}, got '{reason}'; try its name, HF_TOKEN or a folder"
         ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from equipoise.data.tables import is_table, read_rows
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, first_line
 
 Wording = Literal["shadow", "development", "held-out"]
 WORDINGS: Final[tuple[Wording, ...]] = ("shadow", "development", "held-out")
@@ -168,7 +168,7 @@ def read_questions(path: str | Path) -> tuple[str, ...]:
         elif suffix == ".jsonl":
             lines = [_question_of(json.loads(line)) for line in lines]
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(
             f'expected a JSON list, or one {{"question": "..."}} a line, got something else in {path} ({reason}); '
             "try a text file with one question a line"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from equipoise.data.packed_files import PACKERS, read_unpacked
-from equipoise.errors import MissingExtraError, UsageError
+from equipoise.errors import MissingExtraError, UsageError, first_line
 from equipoise.files import is_folder
 from equipoise.types import Sample
 
@@ -367,7 +367,7 @@ def _parsed(text: str, path: Path, line: int | None) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         at = line or getattr(error, "lineno", 1)
-        reason = getattr(error, "msg", None) or str(error).splitlines()[0]
+        reason = getattr(error, "msg", None) or first_line(error)
         raise UsageError(f"expected JSON, got '{reason}' in {path}, line {at}; try to save it again") from None
 
 
@@ -387,6 +387,6 @@ def _parquet(path: Path) -> list[TableRow]:
             f"expected times up to the year 9999, got '{error}' in {path}; try to leave out that column"
         ) from None
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"expected a parquet file, got '{reason}' in {path}; try to copy it again") from None
     return [TableRow(value, path, number) for number, value in enumerate(values, 1)]

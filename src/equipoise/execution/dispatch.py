@@ -49,8 +49,6 @@ class ItemOutcome:
     """Its result; None where it failed."""
     error: EquipoiseError | None = None
     """Why it failed."""
-    worker: str = ""
-    """Who did it; empty where the result was in the store, or where it was set aside."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ class WorkerGroup:
         self._idle.append(worker)
         item = underway.item
         if event.error is not None:
-            return [ItemOutcome(item, None, event.error, worker)]
+            return [ItemOutcome(item, None, event.error)]
         if event.damage is not None:
             return self._count_death(worker, item, event.damage, queue)
         result = event.result
@@ -229,7 +227,7 @@ class WorkerGroup:
             result = self._store.read(item.key)
         if result is None or result.damage:
             return self._count_death(worker, item, "its result did not arrive whole", queue)
-        return [ItemOutcome(item, result, None, worker)]
+        return [ItemOutcome(item, result)]
 
     def _settle_start(self, worker: str, event: WorkerReply | WorkerDeath) -> None:
         self._loading.discard(worker)

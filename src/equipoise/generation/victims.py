@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from equipoise.errors import ModelError, UsageError
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel, require_reads_pictures
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
@@ -72,7 +72,7 @@ class OpenVictim:
         self.picture = picture
         self._judge = judge
         self._shared = shared_prefix
-        self._pixels = None if picture is None else pil_to_tensor(picture.convert("RGB")) / 255
+        self._pixels = None if picture is None else to_pixels(picture)
 
     @property
     def name(self) -> str:

@@ -2,16 +2,14 @@
 
 In the grey band the larger guard decides; if it fails, the check has failed, since the small detector has
 just said that it does not know. `JudgeDetector` makes a detector of any judge of harm, such as the guard models of
-`judges.guards`, local or served.
+`judges.guard_models`, local or served.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from equipoise.guard.decision import Detector, HarmScore
 from equipoise.guard.guard_input import GuardInput
@@ -19,24 +17,6 @@ from equipoise.guard.pipeline import SharingDetector, failure_score, run_detecto
 from equipoise.guard.policy import CascadeBand
 from equipoise.judges.run_judge import digest, identity_of, name_of
 from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
-
-HAZARDS: Final[Mapping[str, str]] = {
-    "S1": "violent crimes",
-    "S2": "non-violent crimes",
-    "S3": "sex crimes",
-    "S4": "child exploitation",
-    "S5": "defamation",
-    "S6": "specialized advice",
-    "S7": "privacy",
-    "S8": "intellectual property",
-    "S9": "indiscriminate weapons",
-    "S10": "hate",
-    "S11": "self-harm",
-    "S12": "sexual content",
-    "S13": "elections",
-    "S14": "code interpreter abuse",
-}
-"""MLCommons' hazards, as Llama Guard 3 and 4 number them (their model cards)."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +103,7 @@ class JudgeDetector:
             harm = float(verdict.harm != "none")
         if harm is None:
             return failure_score(self, verdict.unscored or "the judge says nothing about harm")
-        kinds = hazards(verdict.reasons) if verdict.harmful else ()
-        return HarmScore(self.name, harm, dict.fromkeys(kinds, harm), seconds=seconds)
-
-
-def hazards(reasons: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of harm in a guard's own words: `says unsafe S1,S10`, `says Unsafe Violent, PII`."""
-    verdict = next((reason for reason in reasons if reason.startswith("says ")), "")
-    listed = verdict.removeprefix("says ").partition(" ")[2]
-    parts = [part.strip() for part in re.split(r"[,;]", listed)]
-    return tuple(dict.fromkeys(HAZARDS.get(part, part.lower()) for part in parts if part and part.lower() != "none"))
+        return HarmScore(self.name, harm, dict.fromkeys(verdict.hazards, harm), seconds=seconds)
 
 
 def exchange_of(item: GuardInput) -> Exchange:

@@ -99,7 +99,7 @@ def calibrate(judge: Judge, path: Path) -> JudgeCalibration:
 
     Args:
         judge: whose agreement is measured.
-        path: JSONL or CSV rows as of `rows.read_rows`, with `refusal` (none, partial, full) or `refused` (true,
+        path: JSONL or CSV rows as of `judge_rows.read_rows`, with `refusal` (none, partial, full) or `refused` (true,
             false), and/or `harm` (none, some, severe) or `harmful` (true, false).
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities, best_guess
-from equipoise.judges.phrases import NO_REFUSAL, NOTHING_CAME, PhraseJudge, withholding_kind
+from equipoise.judges.phrases import PhraseJudge, withholding_kind
 from equipoise.judges.provider_signals import PATTERNS, provider_verdict
 from equipoise.judges.reference import ReferenceJudge
 from equipoise.judges.run_judge import digest, identity_of, name_of, run_judge, run_judge_safely
@@ -127,11 +127,7 @@ def _with_kind(verdict: Verdict, exchange: Exchange) -> Verdict:
 
 def _together(phrases: Verdict, guess: RefusalProbabilities | None, silent: str) -> Verdict:
     """The verdict of phrases and encoder on one reply."""
-    if phrases.refusal == "none" and any(reason.startswith(NO_REFUSAL) for reason in phrases.reasons):
-        # What was requested may sound like a refusal; how it is built tells more than how it sounds.
-        return phrases
-    if phrases.kind == "capability" and any(reason.startswith(f"{NOTHING_CAME.name}:") for reason in phrases.reasons):
-        # "No image was provided." has no speaker, and the encoder learned refusals from speakers.
+    if phrases.final:
         return phrases
     label = best_guess(phrases, guess)
     unread = f"phrases: {phrases.unscored}"
@@ -194,9 +190,12 @@ def _with_others(verdict: Verdict, others: list[tuple[str, Verdict]], *, by_wire
         verdict,
         harm=chosen.harm,
         harm_probability=chosen.harm_probability,
+        hazards=chosen.hazards,
         answers=answers,
         review_refusal=review_refusal,
         review_harm=review_harm,
         reasons=tuple(reasons),
         unscored="; ".join(missing) or None,
+        # It has decided among these judges, and says nothing to others.
+        final=False,
     )

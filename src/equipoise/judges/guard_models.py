@@ -45,6 +45,25 @@ MAX_TOKENS: Final = 64
 """Room for every output above; no guard is asked to argue."""
 
 
+HAZARDS: Final[Mapping[str, str]] = {
+    "S1": "violent crimes",
+    "S2": "non-violent crimes",
+    "S3": "sex crimes",
+    "S4": "child exploitation",
+    "S5": "defamation",
+    "S6": "specialized advice",
+    "S7": "privacy",
+    "S8": "intellectual property",
+    "S9": "indiscriminate weapons",
+    "S10": "hate",
+    "S11": "self-harm",
+    "S12": "sexual content",
+    "S13": "elections",
+    "S14": "code interpreter abuse",
+}
+"""MLCommons' hazards, as Llama Guard 3 and 4 number them (their model cards)."""
+
+
 @dataclass(frozen=True)
 class LabelPattern:
     """How one label is read from a guard's output."""
@@ -57,6 +76,8 @@ class LabelPattern:
     """Labels that mean none."""
     unsure: tuple[str, ...] = ()
     """Positive labels about which people differ."""
+    hazard_separator: str | None = None
+    """What stands between the kinds of harm that the group `detail` lists; None where it lists none."""
 
     def find(self, completion: Completion) -> tuple[LabelChoice, str] | None:
         """The label with its probability, and details; None where the output is in no known form."""
@@ -71,6 +92,14 @@ class LabelPattern:
         label = next(own for own in offered if own.lower() == match["label"].lower())
         detail = match.groupdict().get("detail") or ""
         return choice_at(completion, match.start("label"), label, offered), " ".join(detail.split())
+
+    def hazards_in(self, detail: str) -> tuple[str, ...]:
+        """The kinds of harm that a detail lists, MLCommons' in words, without repetition."""
+        if self.hazard_separator is None:
+            return ()
+        parts = [part.strip() for part in re.split(self.hazard_separator, detail)]
+        named = (HAZARDS.get(part.upper(), part.lower()) for part in parts if part.lower() not in ("", "none"))
+        return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
@@ -131,6 +160,7 @@ LLAMA_GUARD: Final = GuardModelSpec(
         r"(?:\s*(?P<detail>[SO]\d{1,2}(?:[\s,;]+[SO]\d{1,2})*))?[\s.,]*\Z",
         positive=("unsafe",),
         negative=("safe",),
+        hazard_separator=r"[\s,;]+",
     ),
     pictures=True,
 )
@@ -177,6 +207,8 @@ QWEN3GUARD: Final = GuardModelSpec(
         positive=("Unsafe", "Controversial"),
         negative=("Safe",),
         unsure=("Controversial",),
+        # A kind may be several words: "Sexual Content or Sexual Acts".
+        hazard_separator=r"[,;]",
     ),
     LabelPattern(r"(?m)^Refusal: *(?P<label>Yes|No) *$", positive=("Yes",), negative=("No",)),
 )
@@ -191,7 +223,7 @@ class GuardJudge:
     guard: GuardModelSpec
     """Which family."""
     backend: Backend
-    """Where it runs: `served.Served` (with `raw=True` for WildGuard) or `local.Local`."""
+    """Where it runs: `OpenAIBackend` (with `raw=True` for WildGuard), `HFBackend` or `HFVisionBackend`."""
     sent: bool = False
     """Whether it judges what the user sends, words and pictures, instead of the reply."""
 
@@ -256,6 +288,7 @@ def read(guard: GuardModelSpec, completion: Completion) -> Verdict:
         harm_probability=None if probabilities is None else sum(probabilities[label] for label in guard.harm.positive),
         review_harm=choice.label in guard.harm.unsure,
         reasons=tuple(reasons),
+        hazards=guard.harm.hazards_in(harm[1]) if choice.label in guard.harm.positive else (),
     )
 
 

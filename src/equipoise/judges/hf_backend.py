@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from equipoise.errors import ModelError
 from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken
 from equipoise.judges.run_judge import error_line
+from equipoise.media.quantize import to_pixels
 from equipoise.types import Prompt
 
 if TYPE_CHECKING:
@@ -186,13 +187,12 @@ class HFVisionBackend:
 
     def _one(self, request: CompletionRequest) -> Completion:
         import torch
-        from torchvision.transforms.functional import pil_to_tensor
 
         images = request.messages[-1].images
         if not images:
             return Completion(failure="judges only with a picture, and there is none")
         prompt = Prompt.ask(request.messages[-1].text, *images, system=request.system)
-        pixels = pil_to_tensor(images[0].convert("RGB")).float() / 255
+        pixels = to_pixels(images[0])
         with torch.no_grad():
             count = len(request.options)
             scores = self._model.log_prob(pixels, [prompt] * count, list(request.options), end=False)

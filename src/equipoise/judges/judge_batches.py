@@ -10,7 +10,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ class JudgeTask(WorkerTask):
             items: list[Exchange | Verdict] = pickle.loads(parcel.parts[0])
             judged = iter(run_judge(state, [item for item in items if isinstance(item, Exchange)]))
             verdicts = [item if isinstance(item, Verdict) else next(judged) for item in items]
-            document: Any = [asdict(verdict) for verdict in verdicts]
+            document: Any = [verdict.to_json() for verdict in verdicts]
         else:
             describe = getattr(state, "describe", None)
             description = describe() if describe else None
@@ -172,7 +172,7 @@ def _pack(batch: JudgingBatch) -> Parcel:
 
 def _read(result: Parcel) -> list[Verdict]:
     rows: Sequence[dict[str, Any]] = json.loads(result.parts[0])
-    return [Verdict(**row | {"reasons": tuple(row["reasons"])}) for row in rows]
+    return [Verdict.from_json(row) for row in rows]
 
 
 def _result(outcome: ItemOutcome) -> Parcel:

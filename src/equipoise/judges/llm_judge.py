@@ -111,7 +111,15 @@ def request_of(exchange: Exchange) -> str:
 
 
 def same_model(replied: str, judge: str) -> bool:
-    """Whether two names mean one model, whatever revision or provider stands beside them."""
-    # `http://HOST/v1#NAME` and `NAME@REVISION`: what is compared is the name alone.
-    names = [name.split("@")[0].split("#")[-1].strip().lower() for name in (replied, judge)]
-    return bool(names[0]) and (names[0] == names[1] or names[0].endswith("/" + names[1]))
+    """Whether two names mean one model, whatever revision, owner, folder or provider stands beside either of them."""
+    one, other = sorted((_name_parts(replied), _name_parts(judge)), key=len)
+    # `notllama-3` ends with `llama-3` as well: only whole parts of a path count.
+    return bool(one) and other[-len(one) :] == one
+
+
+def _name_parts(name: str) -> list[str]:
+    """The parts of a model's name in lower case: of `http://HOST/v1#OWNER/NAME` or `OWNER/NAME@REVISION` the last."""
+    bare = name.rpartition("#")[2].strip().lower()
+    # Some providers begin a name with the sign that elsewhere precedes a revision: `@cf/OWNER/NAME`.
+    bare = bare[:1] + bare[1:].partition("@")[0]
+    return [part for part in bare.split("/") if part]

@@ -165,9 +165,7 @@ def _letter_at(text: str, start: int, meanings: Mapping[str, str]) -> ReadLetter
     for letter, meaning in meanings.items():
         if line[:1].upper() == letter and AFTER.match(text, at + 1) and not _another_on(line, letter, meanings):
             return ReadLetter(letter, at)
-        if re.match(
-            rf"(?i){re.escape(meaning)}(?:[ \t]+(?:refusal|harm))?[*_`\"')\]$}}]*[ \t]*(?:[.!]?[ \t]*$|[,;:(])", line
-        ):
+        if re.match(rf"(?i){re.escape(meaning)}(?:[ \t]+(?:refusal|harm))?{ENDS}", line):
             return None if _another_on(line, letter, meanings) else ReadLetter(letter, at)
         spelled = re.match(rf"(?i){letter}[ \t]+[(\"']?{re.escape(meaning)}\b", line)
         if spelled and not _another_on(line, letter, meanings):

@@ -67,7 +67,7 @@ def plain(reply: str) -> str:
     spoken = without_traces(reply)
     if only_calls(spoken):
         return ""
-    text = unicodedata.normalize("NFKC", _with_few_marks(spoken)).translate(_PLAIN)
+    text = unicodedata.normalize("NFKC", with_few_marks(spoken)).translate(_PLAIN)
     text = _said_in_json(text) or text
     text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
     # A reply that is one quotation as a whole speaks for itself; `without_quotes` would leave nothing of it.
@@ -82,9 +82,9 @@ def emptiness(text: str) -> str | None:
     return "is a word for nothing" if text.strip(" .<>[]()`'\"").lower() in NOTHING else None
 
 
-def _with_few_marks(text: str) -> str:
+def with_few_marks(text: str) -> str:
     """A text with at most `MOST_MARKS` combining marks in a row; sorting more takes a time growing as their square."""
-    if text.isascii():
+    if text.isascii() or not any(map(unicodedata.combining, text)):
         return text
     kept, marks = [], 0
     for letter in text:

@@ -8,8 +8,7 @@ from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
-from equipoise.errors import ModelError, UsageError
-from equipoise.models.model_location import first_line
+from equipoise.errors import ModelError, UsageError, first_line
 from equipoise.models.unreadable import PROGRAM_ERRORS
 from equipoise.types import Message, Prompt
 

@@ -23,10 +23,9 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from equipoise.errors import EquipoiseError, ModelError, PictureError, UsageError
+from equipoise.errors import EquipoiseError, ModelError, PictureError, UsageError, first_line
 from equipoise.media.quantize import to_image
 from equipoise.models.chat import picture_marks
-from equipoise.models.model_location import first_line
 from equipoise.models.unreadable import PROGRAM_ERRORS
 
 
@@ -64,7 +63,7 @@ class DifferentiableProcessor:
         try:
             smooth = self._picture_part(pictures) if suffices else self.image_inputs(pictures, text)
         except (RuntimeError, TypeError, ValueError, PictureError) as error:
-            raise self._not_differentiable(str(error.__cause__ or error)) from error
+            raise self._not_differentiable(first_line(error.__cause__ or error)) from error
         outputs = {key: self._straight_through(value, smooth.get(key)) for key, value in exact.items()}
         if not any(tensor.requires_grad for tensor in float_tensors(outputs)):
             raise self._not_differentiable("its float outputs have no gradient")
@@ -128,7 +127,6 @@ class DifferentiableProcessor:
 
     def _not_differentiable(self, why: str) -> ModelError:
         name = type(self._processor.image_processor).__name__
-        line = why.splitlines()[0] if why else "unknown"
         # Classes of transformers that work on torch tensors are in modules without `_pil` and have a `backend` property
         # or the older suffix `Fast`; only where such a class exists would torchvision help.
         missing = importlib.util.find_spec("torchvision") is None
@@ -136,7 +134,7 @@ class DifferentiableProcessor:
             "installing torchvision, which brings processors on tensors" if missing else "a family of doctor's list"
         )
         return ModelError(
-            f"expected an image processor that passes gradients, got {name} ({line}); the model can be asked but not "
+            f"expected an image processor that passes gradients, got {name} ({why}); the model can be asked but not "
             f"attacked; try {advice}"
         )
 

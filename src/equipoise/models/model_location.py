@@ -30,7 +30,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 import equipoise
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, first_line
 from equipoise.files import folder_hash, is_folder, path_exists
 from equipoise.models.reference_base import require_base
 
@@ -206,9 +206,3 @@ def _file_hash(path: Path) -> str:
 def _digest(path: Path, _time: int, _size: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, shortened."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:160]

@@ -25,11 +25,11 @@ from transformers import (
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
-from equipoise.errors import ModelError, OutOfMemoryError
+from equipoise.errors import ModelError, OutOfMemoryError, first_line
 from equipoise.models.adapter import check_base, merge_adapter
 from equipoise.models.decoding import CLEARED
 from equipoise.models.families import require_supported
-from equipoise.models.model_location import ModelLocation, first_line, locate
+from equipoise.models.model_location import ModelLocation, locate
 from equipoise.models.parts_over_base import assemble
 from equipoise.models.reference_base import INSTALL, base_folder
 from equipoise.models.unreadable import UNREADABLE, reason_of

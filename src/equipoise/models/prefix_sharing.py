@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.errors import first_line
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.attention_limits import SHARED_LAYERS
 from equipoise.models.encoded_prompt import EncodedPrompt
@@ -112,8 +113,7 @@ def self_check(
             # Says nothing about the model: the caller reports it with the options that need less memory.
             raise
         except _FAILURES as error:
-            line = str(error).strip().splitlines()[0][:80] if str(error).strip() else ""
-            reason = f"it fails with {type(error).__name__} ({line})"
+            reason = f"it fails with {type(error).__name__} ({first_line(error, 80)})"
             continue
         difference = max(_relative_distance(shared_values, values), _relative_distance(shared_gradients, gradients))
         if difference <= TOLERANCE.get(model.dtype, 1e-3):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError
+from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError, first_line
 from equipoise.models import decoding, generation
 from equipoise.models.attention import CannotShareError
 from equipoise.models.attention_limits import shares_prefix
@@ -18,7 +18,6 @@ from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import to_device
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common_prefix
 from equipoise.models.families import ALONE
-from equipoise.models.model_location import first_line
 from equipoise.models.padding_check import padding_disturbs
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, unsupported_reason

@@ -9,7 +9,7 @@ from typing import Final
 
 from safetensors import SafetensorError
 
-from equipoise.models.model_location import first_line
+from equipoise.errors import first_line
 
 PROGRAM_ERRORS: Final = (
     ArithmeticError,

@@ -18,6 +18,7 @@ from equipoise.models.state import frozen
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.policy import joined
 from equipoise.prompts.refusal_space import SpaceData
+from equipoise.steering.prompt_sets import batches
 from equipoise.types import Exchange, Judge, Prompt
 
 AnchorKind = Literal["harmful", "harmless", "pseudo-harmful"]
@@ -48,14 +49,6 @@ class Anchor:
     def modality(self) -> str:
         """`picture` or `text`."""
         return "picture" if self.prompt.pictures else "text"
-
-
-def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
-    """Indices of prompts that may share a forward pass: as many pictures each, at most `size`, in order."""
-    for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
 
 
 def bounded_batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:

@@ -21,6 +21,8 @@ COMPONENTS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
 FOLDS: Final = 5
 RIDGE: Final = 1e-2
 """Weight of the squared weights of a probe: without it, separable data have no finite optimum."""
+SOLVER_STEPS: Final = 100
+"""Steps of a probe's solver, at most."""
 
 
 @dataclass(frozen=True)
@@ -245,24 +247,22 @@ def choose_components(
     return min(means, key=lambda m: (means[m], m)), means
 
 
-def fit_probe(components: Tensor, labels: Tensor, *, ridge: float = RIDGE, steps: int = 100) -> LinearProbe:
+def fit_probe(components: Tensor, labels: Tensor) -> LinearProbe:
     """A logistic regression on labels in [0, 1], by LBFGS in float64: the optimum, whatever the scale of the input.
 
     Args:
         components: `N x m`.
         labels: `N`.
-        ridge: weight of `|w|^2 / 2`; the bias is free.
-        steps: of the solver, at most.
     """
     features, targets = components.detach().double(), labels.detach().double()
     parameters = torch.zeros(features.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([parameters], max_iter=steps, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([parameters], max_iter=SOLVER_STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()
         logits = features @ parameters[:-1] + parameters[-1]
         loss = functional.binary_cross_entropy_with_logits(logits, targets)
-        loss = loss + ridge / 2 * parameters[:-1].square().sum()
+        loss = loss + RIDGE / 2 * parameters[:-1].square().sum()
         loss.backward()
         return loss
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from equipoise.errors import first_line
 from equipoise.models.language_tower import StreamEdit, edited_layer_inputs, projected_stream
 from equipoise.models.stream_trace import stream_input
 from equipoise.steering.edits import ablate, add, capture, projection
@@ -75,9 +76,8 @@ def run_self_test(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
     except torch.OutOfMemoryError:
         raise
     except FAILURES as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         worst = float("inf")
-        reason = f"{type(error).__name__} in the self-test ({line})"
+        reason = f"{type(error).__name__} in the self-test ({first_line(error, 120)})"
         return SelfTest(worst, worst, worst, worst, worst, worst, worst, worst, reason)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from equipoise.errors import UsageError
 from equipoise.models.language_tower import decoder_layers
 
@@ -49,10 +47,3 @@ def compiled_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._compiled_call_impl = None
-
-
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """Compiled layers run as plain ones: for generation, whose caches and single tokens would be compiled anew."""
-    with torch.compiler.set_stance("force_eager"):
-        yield

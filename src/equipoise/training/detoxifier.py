@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ from equipoise.training.tuning_config import FineTuningConfig
 
 LORA_DROPOUT = 0.05
 """Of what goes into an adapter."""
-PromptFormat = Callable[[Any, str, str, int], list[int]]
-"""Tokenizer, question, harmful reply and most tokens to the token ids of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,13 @@ def row_warnings(rows: Sequence[RewrittenReply]) -> RewriteWarnings:
     return RewriteWarnings(same, refusals, sum(not row.rewrite.strip() for row in rows))
 
 
-def token_rows(
-    rows: Sequence[RewrittenReply], tokenizer: Any, longest: int, prompt_format: PromptFormat = prompt_ids
-) -> list[TokenRow]:
+def token_rows(rows: Sequence[RewrittenReply], tokenizer: Any, longest: int) -> list[TokenRow]:
     """Rows as token ids with the prompt masked and the end of the rewrite learned.
 
     Args:
         rows: the same and the empty ones are left out, and those whose rewrite alone is too long.
         tokenizer: of the base.
         longest: tokens of a row.
-        prompt_format: the prompt that is also served.
     """
     tokenized = []
     for row in rows:
@@ -79,7 +74,7 @@ def token_rows(
         # A quarter of the row is the least in which question and reply can still be told.
         if len(rewrite) > longest * 3 // 4:
             continue
-        prompt = prompt_format(tokenizer, row.prompt, row.response, longest - len(rewrite))
+        prompt = prompt_ids(tokenizer, row.prompt, row.response, longest - len(rewrite))
         tokenized.append(token_row(prompt, rewrite))
     return tokenized
 
@@ -92,7 +87,6 @@ def train(
     checkpoint_every: int = 200,
     device: str | None = None,
     progress: Progress | None = None,
-    prompt_format: PromptFormat = prompt_ids,
 ) -> Path:
     """Train a detoxifier; the same call goes on where it was killed.
 
@@ -103,7 +97,6 @@ def train(
         checkpoint_every: optimiser steps between checkpoints.
         device: `cpu` or `cuda`; by default CUDA where there is one.
         progress: called after every step.
-        prompt_format: the prompt that is also served.
 
     Raises:
         UsageError: no usable row, a folder of another recipe, or settings of adapters without adapters.
@@ -120,7 +113,7 @@ def train(
     if recipe.frozen_bf16:
         # At these lengths torch's fused attention has the slower backward pass on a CPU.
         model.set_attn_implementation("eager")
-    data = token_rows(rows, tokenizer, recipe.longest, prompt_format)
+    data = token_rows(rows, tokenizer, recipe.longest)
     if not data:
         raise UsageError("expected rows with a rewrite of their own, got none; try rows with prompt, response, rewrite")
     if recipe.lora is not None:

@@ -19,14 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.reference.mllm.scenes import DrawnScene, sample_lettered_scene
-from equipoise.training.checkpointing import Stateful
-from equipoise.training.loop import LearningRate, Progress, TrainingLoop
-from equipoise.training.reference_projector import centred_labels, patch_embeddings
+from equipoise.training.loop import Progress, TrainingLoop
+from equipoise.training.reference_projector import (
+    LearningRates,
+    centred_labels,
+    patch_embeddings,
+    train_with_projector,
+)
 from equipoise.training.reference_tower import (
     PatchNamer,
     label_batch,
     letter_accuracy,
-    muon_and_adamw,
     patch_losses,
     pixel_batch,
     sample_tower_scene,
@@ -91,13 +94,9 @@ def train_letters(
     embeddings = embeddings.float()
     unit = embeddings.var().item()
     before = copy.deepcopy(nn.ModuleDict({"tower": namer.tower, "projector": projector})).eval().requires_grad_(False)
-    namer.train().requires_grad_(True)
-    optimisers = muon_and_adamw(namer, recipe.learning_rate, 0.0)
-    optimisers.append(torch.optim.AdamW(projector.parameters(), lr=recipe.projector_rate, weight_decay=0.0))
-    rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
+    namer.requires_grad_(True)
 
-    def step(number: int) -> dict[str, float]:
-        rate.set(number)
+    def losses(number: int) -> tuple[Tensor, dict[str, float]]:
         scenes = [_scene(recipe, words, number, row) for row in range(recipe.rows)]
         covered, pixels = label_batch(scenes), pixel_batch(scenes)
         labels = centred_labels(scenes)
@@ -111,21 +110,16 @@ def train_letters(
         centred = (labels[..., 2:] > 0).any(dim=-1)
         wanted = patch_embeddings(labels[..., 2:], letters, embeddings, nothing=0)
         spelled = (says.float() - wanted)[centred].square().mean() / unit
-        losses = patch_losses(logits, labels)
+        naming = patch_losses(logits, labels)
         weighted = recipe.kept_weight * kept + recipe.said_weight * spelled
-        (torch.stack(list(losses.values())).sum() + weighted).backward()
-        nn.utils.clip_grad_norm_([*namer.parameters(), *projector.parameters()], 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        values = {"letters": losses["letters"].item(), "kept": kept.item(), "spelled": spelled.item()}
-        return values | {"letter_accuracy": letter_accuracy(logits.detach(), labels)}
+        values = {"letters": naming["letters"].item(), "kept": kept.item(), "spelled": spelled.item()}
+        values["letter_accuracy"] = letter_accuracy(logits.detach(), labels)
+        return torch.stack(list(naming.values())).sum() + weighted, values
 
-    state: dict[str, Stateful] = {"student": namer, "projector": projector}
-    state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
     full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
-    TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
-    namer.eval()
+    loop = TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every)
+    rates = LearningRates(recipe.learning_rate, recipe.projector_rate, recipe.warmup)
+    train_with_projector(loop, namer, projector, rates, losses, progress)
 
 
 def _scene(recipe: LettersTrainingConfig, words: Sequence[str], step: int, row: int) -> DrawnScene:

@@ -7,7 +7,7 @@ computes in bfloat16; what learns has float32 masters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, 
 from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
 from equipoise.training.checkpointing import Stateful
-from equipoise.training.compiled_layers import compiled_layers, uncompiled
+from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
@@ -43,9 +43,6 @@ PATCH_WEIGHT: Final = 0.3
 """Weight of the patch losses beside the replies'."""
 TEXT_WEIGHT: Final = 0.5
 """Weight of the replies without a picture beside those about pictures."""
-
-Evaluate = Callable[[Any, Any, int], None]
-"""Called now and then with model, processor and the number of finished steps."""
 
 
 @dataclass(frozen=True)
@@ -240,8 +237,6 @@ def train_mllm(
     start: Path | None = None,
     checkpoint_every: int = 50,
     progress: Progress | None = None,
-    evaluate: Evaluate | None = None,
-    evaluate_every: int = 150,
 ) -> PictureStudent:
     """Train on the CPU; a second call after a kill goes on from the last checkpoint.
 
@@ -256,8 +251,6 @@ def train_mllm(
         start: folder of a trained model to go on from; `namer` and `projector` take the place of its own.
         checkpoint_every: steps between checkpoints.
         progress: called after every step with the loss of the replies about pictures.
-        evaluate: called now and then.
-        evaluate_every: steps between two such calls.
 
     Raises:
         UsageError: `out` holds a checkpoint of another recipe.
@@ -294,11 +287,6 @@ def train_mllm(
         masters.take_gradients(1.0)
         optimiser.step()
         masters.publish()
-        if evaluate is not None and (number + 1) % evaluate_every == 0:
-            student.eval()
-            with uncompiled():
-                evaluate(student.model, student.processor, number + 1)
-            student.train()
         values = {"reply": about_picture.item(), "text": other.item(), "letters": named["letters"].item()}
         return values | {"letter_accuracy": letter_accuracy(patches.detach(), labels)}
 

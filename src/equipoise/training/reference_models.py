@@ -23,6 +23,7 @@ from equipoise.testbed.training_data import MARKS, sample_example
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
+from equipoise.training.optimisers import muon_and_adamw, update
 
 PATCH_WEIGHT = 0.5
 """Weight of the patch loss beside the reply loss."""
@@ -108,22 +109,6 @@ class PatchSupervisedModel(nn.Module):
         return reply_loss, torch.stack(patch_losses).sum()
 
 
-def _optimisers(student: PatchSupervisedModel, recipe: ReferenceTrainingConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for everything else."""
-    # Muon makes the update of a matrix orthogonal, which has no meaning for embeddings, biases and norms. With
-    # `match_rms_adamw` its updates have the size of AdamW's, so that one learning rate serves both.
-    inner: list[nn.Parameter] = []
-    outer: list[nn.Parameter] = []
-    for name, parameter in student.named_parameters():
-        (inner if parameter.ndim == 2 and ".layer" in name else outer).append(parameter)
-    return [
-        torch.optim.Muon(
-            inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(outer, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 def train(
     recipe: ReferenceTrainingConfig,
     out: Path,
@@ -152,7 +137,7 @@ def train(
     compute = find_device(device)
     with seeded(recipe.seed):
         student = PatchSupervisedModel(build(recipe.family, seed=recipe.seed)).to(compute).train()
-    optimisers = _optimisers(student, recipe)
+    optimisers = muon_and_adamw(student, recipe.learning_rate, recipe.weight_decay)
     rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
     packer = TurnPacker(student.processor)
 
@@ -167,11 +152,7 @@ def train(
         patches = torch.stack([example.patches for example in examples]) if with_patches else None
         with torch.autocast(compute.type, torch.bfloat16):
             reply, patch = student(batch, patches)
-        (reply + PATCH_WEIGHT * patch).backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        update(reply + PATCH_WEIGHT * patch, student.parameters(), optimisers)
         return {"reply": reply.item(), "patch": patch.item()}
 
     # A changed world changes the tokenizer, and token ids learned under another one mean nothing.

@@ -8,7 +8,7 @@ second stage then starts from a picture that reads like a list of words, and adj
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +23,10 @@ from equipoise.reference.mllm.scenes import LETTERS, PATCH_CLASSES, DrawnScene, 
 from equipoise.testbed.world.scenes import COLOURS, SHAPES
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop
+from equipoise.training.optimisers import muon_and_adamw, update
 from equipoise.training.reference_tower import (
     PatchNamer,
     label_batch,
-    muon_and_adamw,
     patch_losses,
     pixel_batch,
     sample_tower_scene,
@@ -137,13 +137,8 @@ def train_projector(
     tokens, nothing = patch_words(tokenizer), first_token(tokenizer, NOTHING)
     # The squared error is counted in units of the embeddings' own variance: 1 is what the mean alone would give.
     unit = embeddings.var().item()
-    optimisers = muon_and_adamw(namer, recipe.tower_rate, 0.0)
-    optimisers.append(torch.optim.AdamW(projector.parameters(), lr=recipe.learning_rate, weight_decay=0.0))
-    rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
-    namer.train()
 
-    def step(number: int) -> dict[str, float]:
-        rate.set(number)
+    def losses(number: int) -> tuple[Tensor, dict[str, float]]:
         rngs = [np.random.default_rng([recipe.seed, 73, number, row]) for row in range(recipe.rows)]
         scenes = [sample_tower_scene(rng, words, watermarks=True) for rng in rngs]
         with torch.autocast("cpu", torch.bfloat16):
@@ -155,17 +150,62 @@ def train_projector(
         weights = torch.where((labels == 0).all(dim=-1), NOTHING_SHARE, 1.0)
         loss = (errors * weights).sum() / weights.sum()
         naming = torch.stack(list(patch_losses(logits, label_batch(scenes)).values())).sum()
-        (loss + NAMING_WEIGHT * naming).backward()
-        nn.utils.clip_grad_norm_([*namer.parameters(), *projector.parameters()], 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        return {"loss": loss.item(), "naming": naming.item()}
+        return loss + NAMING_WEIGHT * naming, {"loss": loss.item(), "naming": naming.item()}
 
-    state: dict[str, Stateful] = {"projector": projector, "student": namer}
-    state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
     full_recipe = asdict(recipe) | {"words": len(words), "origin": origin}
-    TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
+    loop = TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every)
+    rates = LearningRates(recipe.tower_rate, recipe.learning_rate, recipe.warmup)
+    train_with_projector(loop, namer, projector, rates, losses, progress)
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peaks of the learning rates of a tower and its projector, after a warm-up that they share."""
+
+    tower: float
+    """Of the tower and its heads."""
+    projector: float
+    """Of the projector."""
+    warmup: int
+    """Steps."""
+
+
+def train_with_projector(
+    loop: TrainingLoop,
+    namer: PatchNamer,
+    projector: nn.Module,
+    rates: LearningRates,
+    losses: Callable[[int], tuple[Tensor, dict[str, float]]],
+    progress: Progress | None = None,
+) -> None:
+    """Train what learns of a tower with heads, and a projector, in place; the tower is in eval mode afterwards.
+
+    Args:
+        loop: how many steps, and in which folder.
+        namer: the tower with heads, in float32.
+        projector: of the tower's states, in float32.
+        rates: of learning.
+        losses: of a step, by its number: what is minimised, and what the trace holds of it.
+        progress: called after every step.
+
+    Raises:
+        UsageError: the folder holds a checkpoint of another recipe.
+        OutputError: the folder cannot be written.
+    """
+    optimisers = muon_and_adamw(namer, rates.tower, 0.0)
+    optimisers.append(torch.optim.AdamW(projector.parameters(), lr=rates.projector, weight_decay=0.0))
+    rate = LearningRate(optimisers, loop.steps, rates.warmup)
+    namer.train()
+
+    def step(number: int) -> dict[str, float]:
+        rate.set(number)
+        loss, values = losses(number)
+        update(loss, [*namer.parameters(), *projector.parameters()], optimisers)
+        return values
+
+    state: dict[str, Stateful] = {"student": namer, "projector": projector}
+    state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
+    loop.run(step, state, progress)
     namer.eval()
 
 

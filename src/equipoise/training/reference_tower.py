@@ -20,6 +20,7 @@ from equipoise.reference.mllm.architecture import GRID, SIDE, TowerSize, build_t
 from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, patch_labels, sample_drawn_scene
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
+from equipoise.training.optimisers import muon_and_adamw, update
 
 NOTHING_WEIGHT: Final = 0.15
 """Weight of patches without a letter in the loss of the letters: nine of ten patches have none."""
@@ -114,31 +115,6 @@ def label_batch(scenes: Sequence[DrawnScene]) -> Tensor:
     return torch.from_numpy(np.stack([patch_labels(scene, GRID) for scene in scenes]))
 
 
-def muon_and_adamw(
-    module: nn.Module, rate: float, weight_decay: float, *, matrices: str = ".layers."
-) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for everything else that learns.
-
-    Args:
-        module: whose weights learn.
-        rate: peak learning rate of both.
-        weight_decay: for the matrices.
-        matrices: part of the name of the weights that Muon takes.
-    """
-    inner: list[nn.Parameter] = []
-    outer: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            # Muon orthogonalises the update of a matrix, which has a meaning for linear maps between hidden states
-            # only. Embeddings, norms, biases and heads are learned by AdamW.
-            (inner if parameter.ndim == 2 and matrices in name else outer).append(parameter)
-    # With `match_rms_adamw` the updates of Muon have the size of AdamW's, so that one learning rate serves both.
-    return [
-        torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 def sample_tower_scene(rng: np.random.Generator, words: Sequence[str], *, watermarks: bool) -> DrawnScene:
     """A picture of the first stage: two of three show a word."""
     drawn = str(rng.choice(["none", "emblem", "decoy"], p=[0.66, 0.2, 0.14]))
@@ -180,11 +156,7 @@ def train_tower(
         with torch.autocast("cpu", torch.bfloat16):
             logits = student(pixel_batch(scenes))
         losses = patch_losses(logits, labels)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        update(torch.stack(list(losses.values())).sum(), student.parameters(), optimisers)
         values = {name: losses[name].item() for name in ("letters", "mark", "colour")}
         return values | {"letter_accuracy": letter_accuracy(logits.detach(), labels)}
 

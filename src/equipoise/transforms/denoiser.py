@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import equipoise
-from equipoise.errors import MissingExtraError, ModelError
+from equipoise.errors import MissingExtraError, ModelError, first_line
 from equipoise.files import folder_hash
 
 TESTBED: Final = Path(equipoise.__file__).parent / "testbed" / "denoiser"
@@ -109,9 +109,8 @@ def load_denoiser(name: str) -> Denoiser:
         with quiet_diffusers():
             network, config = _network(source, library)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, ImportError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
-            f"expected an unconditional diffusion model in {name!r}, got an error ({line}); "
+            f"expected an unconditional diffusion model in {name!r}, got an error ({first_line(error)}); "
             "try a folder of DDPMPipeline or UNet2DModel, or `testbed`"
         ) from error
     if reason := _unsupported_reason(network, config, library):

@@ -5,28 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import transcript
-from inspect_ai.model import ChatMessageAssistant, Model, ModelOutput, StopReason, get_model
+from inspect_ai.model import ChatMessageAssistant, Model, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from equipoise.audit.engine.provider import wait
+from equipoise.audit.engine.provider import STOPS, wait
 from equipoise.audit.engine.received_reply import ReceivedReply, read_reply
 from equipoise.audit.engine.session import CollectionSession, current
 from equipoise.audit.records import ReplyRow
 from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
 from equipoise.served_models.failures import Failure, classify
-from equipoise.types import FinishReason
-
-STOPS: Final[dict[FinishReason, StopReason]] = {
-    "stop": "stop",
-    "length": "max_tokens",
-    "content_filter": "content_filter",
-    "error": "unknown",
-}
 
 
 @dataclass(frozen=True)

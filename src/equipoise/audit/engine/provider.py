@@ -40,7 +40,9 @@ STOPS: Final[dict[FinishReason, StopReason]] = {
     "stop": "stop",
     "length": "max_tokens",
     "content_filter": "content_filter",
+    "error": "unknown",
 }
+"""How inspect calls the ends of a reply."""
 UNSUPPORTED: Final = (
     "stop_seqs",
     "logit_bias",

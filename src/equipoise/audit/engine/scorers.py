@@ -96,7 +96,7 @@ def _rate(name: str, expected: Expected, scores: list[SampleScore]) -> dict[str,
 
 
 def _score(verdict: Verdict, value: bool | None, answer: str | None, review: bool, judge: str) -> Score:
-    metadata: dict[str, Any] = {**asdict(verdict), "reasons": list(verdict.reasons), "review": review, "judge": judge}
+    metadata: dict[str, Any] = {"kind": None, **verdict.to_json(), "review": review, "judge": judge}
     why = "; ".join(verdict.reasons) or None
     if value is None:
         reason = verdict.unscored or "no judge of this label"

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.errors import MissingExtraError, ModelError
+from equipoise.errors import MissingExtraError, ModelError, first_line
 from equipoise.files import folder_hash
 from equipoise.guard.detoxifier.trained_detoxifier import NEW_TOKENS, TrainedDetoxifier, fitted
 from equipoise.guard.tokens import ids_of, spelled_out
@@ -100,5 +100,5 @@ def _folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"expected a folder or a model on the hub, got {name!r}: {reason}; try a folder") from None

@@ -82,8 +82,6 @@ class Blob:
 
     kind: Kind
     """A picture, by its own first bytes or by what its data URL says; or anything else that holds no words."""
-    media: str
-    """What its data URL says; empty where there is none."""
     characters: int
     """Of its text that were not read."""
 
@@ -149,7 +147,7 @@ def _read(text: str, depth: int) -> Read:
             is_picture = by_itself or (media.startswith("image/") and match["coded"] is not None)
             if not taken and not is_picture:
                 continue
-            blobs.append(Blob("picture" if is_picture else "opaque", media, taken))
+            blobs.append(Blob("picture" if is_picture else "opaque", taken))
             parts += [_small(text[at : match.start("run")], depth), words]
         at = match.end()
     parts.append(_small(text[at:], depth))

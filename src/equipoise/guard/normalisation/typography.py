@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.guard.normalisation.vocabulary import is_word, known_share, words_of
+from equipoise.judges.text_preprocessing import with_few_marks
 
 TABLE: Final = Path(__file__).parent / "confusables.txt"
 _MARKS: Final = re.compile(
@@ -23,9 +24,6 @@ _LETTERS: Final = re.compile(r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+")
 """A word in any script. Whether it is ASCII is asked of the whole: a pattern would search anew from each letter."""
 _PART: Final = re.compile(r"(?<=[.!?\n\u02d9])")
 """The end of a sentence; the last one is a full stop on its head."""
-LONGEST_MARKS: Final = 30
-"""Combining marks behind one letter; more are no script's (Unicode's UAX 15 draws the same line). Python sorts them by
-insertion, which takes the square of their number."""
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _CODES: Final = re.compile(
     r"(?:\x1b|\\(?:033|x1[bB]|e|u001[bB]))\[[0-9;]{0,20}[A-Za-z]"
@@ -127,19 +125,6 @@ def visible(text: str) -> tuple[str, int]:
     # letters there and stay.
     text, fallen = _MARKS.subn("", unicodedata.normalize("NFKD", text))
     return unicodedata.normalize("NFKC", text), fallen
-
-
-def with_few_marks(text: str) -> str:
-    """A text with at most `LONGEST_MARKS` combining marks in a row."""
-    if not any(map(unicodedata.combining, text)):
-        return text
-    kept = []
-    marks = 0
-    for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks <= LONGEST_MARKS:
-            kept.append(character)
-    return "".join(kept)
 
 
 def unescaped(text: str) -> str:

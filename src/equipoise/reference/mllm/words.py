@@ -67,12 +67,11 @@ WORLD_STYLE: Final = WordStyle("default", "upper", 0.65, 1.5, sign=True, ink=(20
 """The signs of the world's own scenes."""
 
 
-def sample_style(rng: np.random.Generator, *, smallest: float = 0.25) -> WordStyle:
+def sample_style(rng: np.random.Generator) -> WordStyle:
     """A way to draw a word at random.
 
     Args:
         rng: the only source of randomness.
-        smallest: height of the letters as a share of the row.
     """
     if rng.random() < 0.3:
         return WORLD_STYLE
@@ -82,7 +81,7 @@ def sample_style(rng: np.random.Generator, *, smallest: float = 0.25) -> WordSty
     return WordStyle(
         font=str(rng.choice(FONTS)),
         case=str(rng.choice(["upper", "lower", "title"], p=[0.4, 0.4, 0.2])),
-        height=float(rng.uniform(smallest, 0.75)),
+        height=float(rng.uniform(0.25, 0.75)),
         stretch=float(rng.uniform(0.9, 1.4)),
         sign=sign,
         ink=(ink[0], ink[1], ink[2]),
