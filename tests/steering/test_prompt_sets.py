@@ -12,7 +12,8 @@ from equipoise.data.questions import fold
 from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import GeneratedPrompt, SeedPrompt
 from equipoise.generation.suite_folder import write_suite
-from equipoise.steering.prompt_sets import OwnSet, batches, own_prompts, read_prompts
+from equipoise.models.length_groups import picture_batches
+from equipoise.steering.prompt_sets import OwnSet, own_prompts, read_prompts
 
 
 def test_our_own_prompts_are_many_short_and_distinct() -> None:
@@ -46,7 +47,7 @@ def test_prompts_are_read_from_lines_and_tables(tmp_path: Path) -> None:
     table = read_prompts(tmp_path / "b.csv")
     assert [len(prompt.pictures) for prompt in table.prompts] == [1, 0]
     assert table.name == "b"
-    assert list(batches(table.prompts, 8)) == [[1], [0]]
+    assert list(picture_batches(table.prompts, 8)) == [[1], [0]]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_batches_cover_every_prompt_once_and_hold_as_many_pictures_each(tmp_path
     rows = "\n".join(f"Question {n}?,{'|'.join(['p.png'] * (n % 3))}" for n in range(20))
     (tmp_path / "many.csv").write_text(f"prompt,picture\n{rows}\n")
     prompts = read_prompts(tmp_path / "many.csv").prompts
-    groups = list(batches(prompts, 4))
+    groups = list(picture_batches(prompts, 4))
     assert sorted(index for group in groups for index in group) == list(range(20))
     assert all(len(group) <= 4 for group in groups)
     assert all(len({len(prompts[index].pictures) for index in group}) == 1 for group in groups)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
+
+from equipoise.types import Prompt
 
 STEP_ON_CPU: Final = 16
 """Tokens of padding that cost as much as one decoding step of one more batch: an estimate from timings by hand, of
@@ -48,3 +50,11 @@ def length_groups(
         groups.append(sorted(order[begin:end]))
         end = begin
     return groups[::-1]
+
+
+def picture_batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
+    """Indices of prompts that may share a forward pass: as many pictures each, at most `size`, in order."""
+    for count in sorted({len(prompt.pictures) for prompt in prompts}):
+        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from equipoise.errors import UsageError
 from equipoise.models.decoding import decode, greedy_config
 from equipoise.models.language_tower import LanguageTower
+from equipoise.models.length_groups import picture_batches
 from equipoise.models.reply_log_probs import forward_logits
 from equipoise.models.state import frozen
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.policy import joined
 from equipoise.prompts.refusal_space import SpaceData
-from equipoise.steering.prompt_sets import batches
 from equipoise.types import Exchange, Judge, Prompt
 
 AnchorKind = Literal["harmful", "harmless", "pseudo-harmful"]
@@ -53,7 +53,7 @@ class Anchor:
 
 def bounded_batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
     """Indices as `batches` groups them, with fewer of the prompts that are documents: one at least."""
-    for group in batches(prompts, size):
+    for group in picture_batches(prompts, size):
         part: list[int] = []
         longest = 0
         for index in group:
@@ -123,7 +123,7 @@ def read_states(reader: StateReader, prompts: Sequence[Prompt], size: int = BATC
     """`N x width` float32 on the CPU, without gradients."""
     rows: dict[int, Tensor] = {}
     with torch.no_grad():
-        for indices in batches(prompts, size):
+        for indices in picture_batches(prompts, size):
             rows.update(zip(indices, reader([prompts[i] for i in indices]).cpu(), strict=True))
     return torch.stack([rows[i] for i in range(len(prompts))])
 
@@ -176,7 +176,7 @@ def sampled_replies(model: TransformersModel, count: int, max_new_tokens: int, s
         replies: list[list[Exchange]] = [[] for _ in prompts]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for indices in batches(prompts, BATCH):
+            for indices in picture_batches(prompts, BATCH):
                 inputs = model.prompt_inputs([prompts[i] for i in indices])
                 config = greedy_config(model.model, model.stop_tokens, max_new_tokens)
                 config.update(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.length_groups import picture_batches
 from equipoise.steering.activation_sums import ActivationSums
 from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
 from equipoise.steering.candidates import (
@@ -38,7 +39,7 @@ from equipoise.steering.prompt_forward import (
     no_progress,
     run_prompts,
 )
-from equipoise.steering.prompt_sets import PromptSet, batches
+from equipoise.steering.prompt_sets import PromptSet
 from equipoise.steering.refusal_candidates import prepare_candidates, sum_pair
 from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
@@ -165,7 +166,7 @@ class DirectionSearch:
         """Each prompt's reply: its tokens, its text, and whether the judge says it refuses (None: unscored)."""
         stage = f"replies-{name}"
         rows: dict[str, dict[str, Any]] = self.stages.get(stage, dict) or {}
-        left = [indices for indices in batches(prompts, 32) if str(indices[0]) not in rows]
+        left = [indices for indices in picture_batches(prompts, 32) if str(indices[0]) not in rows]
 
         def keep(indices: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
             rows.update({str(i): row for i, row in zip(indices, new, strict=True)})
@@ -199,7 +200,7 @@ class DirectionSearch:
         if stored is not None:
             halves = [ActivationSums.from_tensors(stored, str(half)) for half in range(2)]
             finished = int(stored["finished"])
-        left = list(batches(prompts, BATCH))[finished:]
+        left = list(picture_batches(prompts, BATCH))[finished:]
 
         def keep() -> None:
             tensors = {"finished": torch.tensor(finished)}

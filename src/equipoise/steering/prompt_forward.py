@@ -11,9 +11,9 @@ from torch import Tensor
 
 from equipoise.errors import ModelError
 from equipoise.models.encoded_prompt import extend_over_reply
+from equipoise.models.length_groups import picture_batches
 from equipoise.models.reply_log_probs import forward_logits
 from equipoise.models.state import prompt_lengths
-from equipoise.steering.prompt_sets import batches
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
 
@@ -64,7 +64,7 @@ def forward_batches(
     steerable: Steerable, prompts: Sequence[Prompt], size: int = BATCH
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """Batches of prompts with their inputs, as indices into `prompts`."""
-    for indices in batches(prompts, size):
+    for indices in picture_batches(prompts, size):
         yield indices, prompt_inputs(steerable, [prompts[i] for i in indices])
 
 

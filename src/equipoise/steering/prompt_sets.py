@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -126,11 +126,3 @@ def _from_lines(name: str, content: bytes) -> PromptSet:
     if not prompts:
         raise UsageError(f"expected prompts in {name}, got none; try one prompt a line")
     return PromptSet(name, prompts, hashlib.sha256(content).hexdigest())
-
-
-def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
-    """Indices of prompts that may share a forward pass: as many pictures each, at most `size`, in order."""
-    for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
