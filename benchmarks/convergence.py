@@ -12,7 +12,8 @@ One attack with a fixed budget gives a lower bound of what an attacker reaches. 
 - its own attack with 50 steps and 4 draws, then 100 and 8, 200 and 8, 400 and 8, until a doubling raises the refused
   share by no more than 0.02 (or the levels end, which the table says). The first level ends where its own check is
   passed; the others take all steps, since a check of a few draws may pass after a dozen steps at every level;
-- at the level where it stopped, attacks with another aim (openings) and with another solver from two random starts;
+- at the level where it stopped, or with 200 steps if that is fewer, attacks with another aim (openings) and with
+  another solver from two random starts;
 - the pictures that were made against all other rows (transfer); `--transfer` adds those of rows measured later.
 
 The worst attack counts, for each picture by itself. A picture whose questions are all refused, by every deployed seed,
@@ -55,6 +56,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "convergence.md"
 PICTURES = SAVED.with_name("convergence")
 LEVELS = ((50, 4), (100, 8), (200, 8), (400, 8))
 """Steps at most, and draws of a randomised defence in a step."""
+OTHERS = 2
+"""The highest level of the attacks with other aims and other starts."""
 STILL = 0.02
 """A rise of the refused share by this much or less ends the doubling."""
 CANDIDATE = "candidate"
@@ -162,7 +165,7 @@ class Measurement:
                 break
         for attack in ("openings", "restarts"):
             for scene in range(len(self.albums)):
-                self.cell(entry, chain, own, Cell(name, epsilon, attack, level, scene))
+                self.cell(entry, chain, own, Cell(name, epsilon, attack, min(level, OTHERS), scene))
         self.transfer(entry, chain)
         return entry
 
@@ -305,7 +308,7 @@ def render(results: Mapping[str, Any]) -> None:
         total = estimate(labels)
         others = [
             f"{share(refused, count, ATTACKS[: number + 1], None):.2f}"
-            if rates and is_complete(refused, count, ATTACKS[number], len(rates) - 1)
+            if rates and is_complete(refused, count, ATTACKS[number], min(len(rates) - 1, OTHERS))
             else "not measured"
             for number in (1, 2)
         ]
