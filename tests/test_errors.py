@@ -12,7 +12,7 @@ from equipoise.countermeasures import vision_tower
 from equipoise.data import catalogue
 from equipoise.data.questions import read_questions
 from equipoise.data.tables import read_rows
-from equipoise.errors import EquipoiseError, first_line
+from equipoise.errors import EquipoiseError, first_line, os_reason
 from equipoise.guard.detoxifier import granite
 from equipoise.models.tensor_file import load_with_document, save_with_document
 
@@ -28,6 +28,19 @@ from equipoise.models.tensor_file import load_with_document, save_with_document
 )
 def test_the_first_line_of_an_error(error: Exception, limit: int, line: str) -> None:
     assert first_line(error, limit) == line
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(2, "No such file or directory", "a.png"), "No such file or directory"),
+        (OSError("cannot read the header\nof b.png"), "cannot read the header"),
+        (OSError(), "OSError"),
+        (ValueError("no table"), "no table"),
+    ],
+)
+def test_the_reason_of_an_error_of_the_system(error: Exception, reason: str) -> None:
+    assert os_reason(error) == reason
 
 
 def raises(error: type[Exception]) -> Callable[..., NoReturn]:

@@ -96,3 +96,8 @@ def first_line(error: BaseException, limit: int = 160) -> str:
     """The first line of an error's message, at most `limit` characters of it; of an error without text, its name."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:limit]
+
+
+def os_reason(error: BaseException) -> str:
+    """Why the system refused something, without path and number; of an error that Python itself raised, its message."""
+    return getattr(error, "strerror", None) or first_line(error)

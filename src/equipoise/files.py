@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.errors import OutputError
+from equipoise.errors import OutputError, os_reason
 
 LONGEST_NAME: Final = 255
 """Bytes of the longest file name that usual file systems take."""
@@ -64,9 +64,7 @@ def write_parts(path: Path, parts: Iterable[str | bytes]) -> None:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"expected to write {path}, got '{error.strerror or error}'; try another output folder"
-        ) from None
+        raise OutputError(f"expected to write {path}, got '{os_reason(error)}'; try another output folder") from None
 
 
 def require_folder(folder: Path) -> None:
@@ -79,7 +77,7 @@ def require_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"expected a folder to write to, got {folder} ({error.strerror or error}); try another output folder"
+            f"expected a folder to write to, got {folder} ({os_reason(error)}); try another output folder"
         ) from None
 
 

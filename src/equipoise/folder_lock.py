@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import OutputError, UsageError, os_reason
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise OutputError(
-            f"expected a folder to write to, got {folder} ({error.strerror or error}); try another folder"
+            f"expected a folder to write to, got {folder} ({os_reason(error)}); try another folder"
         ) from error
     try:
         _lock(descriptor, folder)

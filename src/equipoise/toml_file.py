@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -29,7 +29,7 @@ def read(model: type[Document], path: Path, what: str, hint: str) -> Document:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageError(f"expected {what}, got {path}: {error.strerror}; try {hint}") from error
+        raise UsageError(f"expected {what}, got {path}: {os_reason(error)}; try {hint}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
     return validated(model, text, str(path), what, hint)

@@ -122,8 +122,6 @@ def test_one_text_in_place_of_several_questions_is_not_taken_for_its_letters() -
     ):
         with pytest.raises(UsageError, match=r"got the text 'Hi'; try \[question\]"):
             call()
-    with pytest.raises(UsageError, match="at least 1 start"):
-        RefusalAttack(BUDGET, restarts=0)
 
 
 def test_an_attack_aims_at_the_targets_own_words_and_names_them() -> None:

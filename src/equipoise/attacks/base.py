@@ -22,6 +22,7 @@ from equipoise.attacks.low_frequency import CoarseGrid, coarse_steps, random_sta
 from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perceptual import Perceptual, PerceptualObjective
 from equipoise.attacks.perturbation_result import AttackOutcome, PerturbationResult, StopReason, TraceStep
+from equipoise.attacks.setting_checks import check_counts
 from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
@@ -66,13 +67,8 @@ class Attack(ABC):
     between them. None moves every pixel."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "restarts", "converged_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}; try 100 steps, 1 restart")
-        if self.questions_per_step is not None and self.questions_per_step < 1:
-            raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
-        if self.questions_first is not None and self.questions_first < 1:
-            raise UsageError(f"expected at least 1 question in the first steps, got {self.questions_first}; try 3")
+        check_counts(self, steps=100, restarts=1, converged_steps=30, questions_per_step=10, questions_first=3)
+        check_counts(self, least=0, settle=3)
         if self.grid is not None and min(self.grid) < 1:
             raise UsageError(f"expected a grid of at least 1 x 1 values, got {self.grid}; try (96, 96)")
         if self.perceptual is not None and self.budget.norm != "linf":

@@ -15,7 +15,7 @@ from PIL import Image
 
 from equipoise import __version__
 from equipoise.attacks.budgets import NORMS, Budget
-from equipoise.errors import OutputError, PictureError
+from equipoise.errors import OutputError, PictureError, os_reason
 from equipoise.files import write_whole
 from equipoise.media.appearance import Appearance, on_white
 from equipoise.media.decode import decode_picture
@@ -190,7 +190,7 @@ class PerturbationResult:
             record.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
-                f"expected to write {picture}, got '{error.strerror or error}'; try another output folder"
+                f"expected to write {picture}, got '{os_reason(error)}'; try another output folder"
             ) from None
         write_whole(picture, png)
         write_whole(record, text + "\n")

@@ -32,6 +32,7 @@ from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.attacks.refusal_evaluation import prompts_about
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
+from equipoise.attacks.setting_checks import check_counts
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.success_checks import AimingCheck, MeanRateCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
@@ -140,10 +141,12 @@ class RefusalAttack:
             raise UsageError(
                 "expected another solver than bim-paper, which moves every pixel, with low_frequency; try momentum"
             )
-        if self.restarts < 1:
-            raise UsageError(f"expected at least 1 start, got {self.restarts}; try 1")
-        if self.check_every < 0:
-            raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
+        check_counts(self, steps=400, restarts=1, draws=4, questions_per_step=10, questions_first=3)
+        check_counts(self, least=0, check_every=10, settle=3)
+        for name in ("target_rate", "enough_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate <= 1:
+                raise UsageError(f"expected a {name} above 0 and up to 1, got {rate!r}; try 0.95")
 
     def __call__(
         self,

@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import OutputError, UsageError, os_reason
 
 BLOCK: Final = 2**20
 """Bytes that are read at once when the end of a file is looked for."""
@@ -71,7 +71,7 @@ class AppendOnlyLog(Generic[Row]):
                     if line.endswith(b"\n"):
                         yield self._row(line, number)
         except OSError as error:
-            raise UsageError(f"expected a file at {self.path}, got '{error.strerror}'; try a new run") from error
+            raise UsageError(f"expected a file at {self.path}, got '{os_reason(error)}'; try a new run") from error
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write rows to the disk; returns when they are safe there.
@@ -98,7 +98,7 @@ class AppendOnlyLog(Generic[Row]):
         except OSError as error:
             self._mended = False
             raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; try freeing some space and giving the same "
+                f"cannot write {self.path}: {os_reason(error)}; try freeing some space and giving the same "
                 "command again: it goes on where this stopped"
             ) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.records import AuditCase
-from equipoise.errors import MissingExtraError, OutputError
+from equipoise.errors import MissingExtraError, OutputError, os_reason
 from equipoise.files import write_parts
 
 SAMPLE: Final = ("suite", "id", "category", "cluster", "expected", "text", "system", "intent")
@@ -118,9 +118,7 @@ def write_parquet(cases: Iterable[AuditCase], path: Path) -> Path:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"expected to write {path}, got '{error.strerror or error}'; try another output folder"
-        ) from None
+        raise OutputError(f"expected to write {path}, got '{os_reason(error)}'; try another output folder") from None
     return path
 
 

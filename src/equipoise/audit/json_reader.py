@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 Record = TypeVar("Record")
 Choice = TypeVar("Choice", bound=str)
@@ -49,7 +49,7 @@ class JsonObject:
         try:
             return cls(json.loads(path.read_text(encoding="utf-8")), str(path))
         except OSError as error:
-            raise UsageError(f"expected a file at {path}, got '{error.strerror or error}'; try a new run") from error
+            raise UsageError(f"expected a file at {path}, got '{os_reason(error)}'; try a new run") from error
         except (ValueError, RecursionError) as error:
             # Python's reader recurses: a few thousand nested brackets end it with a RecursionError.
             raise UsageError(f"expected JSON in {path}, got something else; {ADVICE}") from error

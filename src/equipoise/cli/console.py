@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import OutputError, UsageError, os_reason
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def _writing_stdout() -> Iterator[None]:
     except OSError as error:
         # What is left in the buffer would raise the same error when Python ends.
         sys.stdout = None
-        raise OutputError(f"expected to write to stdout, got '{error.strerror}'; try another file or disk") from None
+        raise OutputError(f"expected to write to stdout, got '{os_reason(error)}'; try another file or disk") from None
 
 
 def _holds_everything(stream: TextIO | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 PACKERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """Suffixes after that of a table that is read as it is unpacked: `prompts.jsonl.gz`."""
@@ -54,7 +54,7 @@ def _unpacked(path: Path) -> bytes:
         raise UsageError(f"expected a packed table, got '{error}' in {path}; try to copy it again") from None
     except OSError as error:
         raise UsageError(
-            f"expected a table at {path}, got '{error.strerror or error}'; try its path, or to copy it again"
+            f"expected a table at {path}, got '{os_reason(error)}'; try its path, or to copy it again"
         ) from None
     if len(content) > LARGEST:
         raise UsageError(f"expected at most {LARGEST:,} bytes in {path}, got more; try to divide it")

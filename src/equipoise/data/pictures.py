@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.errors import PictureError, UsageError
+from equipoise.errors import PictureError, UsageError, os_reason
 
 SUFFIXES = frozenset(
     [
@@ -115,7 +115,7 @@ def _in_folder(folder: Path) -> list[Path]:
         files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
     except OSError as error:
         raise PictureError(
-            f"expected a readable folder, got '{error.strerror}' for {folder}; try to check its permissions"
+            f"expected a readable folder, got '{os_reason(error)}' for {folder}; try to check its permissions"
         ) from None
     # Sorted, since a file system lists in any order.
     files = sorted(path for path in files if not path.name.startswith("."))

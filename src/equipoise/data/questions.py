@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from equipoise.data.tables import is_table, read_rows
-from equipoise.errors import UsageError, first_line
+from equipoise.errors import UsageError, first_line, os_reason
 
 Wording = Literal["shadow", "development", "held-out"]
 WORDINGS: Final[tuple[Wording, ...]] = ("shadow", "development", "held-out")
@@ -158,7 +158,7 @@ def read_questions(path: str | Path) -> tuple[str, ...]:
     except UnicodeDecodeError:
         raise UsageError(f"expected UTF-8 text, got something else in {path}; try to save it as UTF-8") from None
     except OSError as error:
-        raise UsageError(f"expected a file of questions at {path}, got '{error.strerror}'; try its path") from None
+        raise UsageError(f"expected a file of questions at {path}, got '{os_reason(error)}'; try its path") from None
     # Not `splitlines`: it also ends lines at characters that may stand in a text, such as U+2028. `read_text` has made
     # every line end one of these.
     lines = [line.strip() for line in text.split("\n") if line.strip()]

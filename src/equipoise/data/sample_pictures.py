@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from PIL.Image import Image
 
-from equipoise.errors import PictureError
+from equipoise.errors import PictureError, os_reason
 from equipoise.media.decode import decode_picture, open_picture
 from equipoise.media.encode import png_bytes, read_data_url
 from equipoise.types import Picture, Sample
@@ -45,7 +45,7 @@ class StoredPicture:
             return Path(self.path).read_bytes()
         except OSError as error:
             raise PictureError(
-                f"expected a picture at {self.path}, got '{error.strerror}'; try to check path and permissions"
+                f"expected a picture at {self.path}, got '{os_reason(error)}'; try to check path and permissions"
             ) from None
 
     def open(self) -> Image:
@@ -163,5 +163,5 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
             if path.is_file():
                 return StoredPicture(path)
         except OSError as error:
-            return f"picture {plain[:80]} cannot be read: {error.strerror}"
+            return f"picture {plain[:80]} cannot be read: {os_reason(error)}"
     return f"picture {plain} is missing"

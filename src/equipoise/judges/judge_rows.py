@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO, TypeVar, get_args
 
 from equipoise.data.tables import LARGEST_CELL
-from equipoise.errors import PictureError, UsageError
+from equipoise.errors import PictureError, UsageError, os_reason
 from equipoise.judges.llm_interface import drop_lone_surrogates
 from equipoise.types import Exchange, FinishReason, Message, Prompt, Sample, Wire
 
@@ -99,7 +99,7 @@ def check(path: Path) -> None:
     except csv.Error as error:
         raise UsageError(f"expected a CSV file, got '{error}' in {path}; try saving it again") from error
     except OSError as error:
-        raise UsageError(f"expected a file that can be read, got {path}: {error.strerror}; try another") from error
+        raise UsageError(f"expected a file that can be read, got {path}: {os_reason(error)}; try another") from error
     if good == 0:
         what = "an empty file" if total == 0 else "no JSON object in any of the first lines"
         raise UsageError(

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from equipoise.errors import PictureError
+from equipoise.errors import PictureError, os_reason
 from equipoise.media.metadata import without_text
 
 MAX_PIXELS: Final = 2**26
@@ -165,7 +165,7 @@ def _require_content(path: Path) -> None:
             pass
     except OSError as error:
         raise PictureError(
-            f"expected a readable file, got '{error.strerror}' for {path}; try to check path and permissions"
+            f"expected a readable file, got '{os_reason(error)}' for {path}; try to check path and permissions"
         ) from None
 
 

@@ -30,7 +30,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 import equipoise
-from equipoise.errors import ModelError, first_line
+from equipoise.errors import ModelError, first_line, os_reason
 from equipoise.files import folder_hash, is_folder, path_exists
 from equipoise.models.reference_base import require_base
 
@@ -160,7 +160,7 @@ def _gguf(path: Path) -> ModelLocation:
             begin = stream.read(4)
     except OSError as error:
         raise ModelError(
-            f"expected a GGUF file, got {str(path)!r} ({error.strerror or error}); try the path of a .gguf file"
+            f"expected a GGUF file, got {str(path)!r} ({os_reason(error)}); try the path of a .gguf file"
         ) from error
     if begin != b"GGUF":
         raise ModelError(

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from equipoise.errors import UsageError, first_line
+from equipoise.errors import UsageError, os_reason
 from equipoise.files import write_json, write_whole
 
 
@@ -50,9 +50,8 @@ def load_with_document(path: str | Path, what: str, command: str) -> tuple[dict[
         document = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = load_tensors(content)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or first_line(error, 100)
         raise UsageError(
-            f"expected {what} in {target} with its JSON file beside it, got '{reason}'; try `{command}`"
+            f"expected {what} in {target} with its JSON file beside it, got '{os_reason(error)[:100]}'; try `{command}`"
         ) from error
     if not isinstance(document, dict) or document.get("sha256") != hashlib.sha256(content).hexdigest():
         raise UsageError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from equipoise.errors import ModelError, PictureError
+from equipoise.errors import ModelError, PictureError, os_reason
 from equipoise.execution.items import Parcel, WorkerTask
 from equipoise.files import write_whole
 from equipoise.perturb.callbacks import PerturbCallbacks
@@ -128,7 +128,7 @@ def pack_picture(image: Path, order: PictureOrder, folder: ResultsFolder) -> Par
         picture = image.read_bytes()
     except OSError as error:
         raise PictureError(
-            f"expected a readable picture at {image}, got '{error.strerror}'; try another file"
+            f"expected a readable picture at {image}, got '{os_reason(error)}'; try another file"
         ) from None
     parts = [pickle.dumps(order), picture]
     if folder.attacked(image):

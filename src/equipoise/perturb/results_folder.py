@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.errors import OutputError, PictureError, UsageError, os_reason
 from equipoise.files import LONGEST_NAME, write_whole
 from equipoise.folder_lock import claim_folder
 from equipoise.perturb.record import PictureRecord
@@ -247,7 +247,7 @@ def picture_sha256(image: Path) -> str:
         return sha256(image)
     except OSError as error:
         raise PictureError(
-            f"expected a readable picture at {image}, got '{error.strerror}'; try another file"
+            f"expected a readable picture at {image}, got '{os_reason(error)}'; try another file"
         ) from None
 
 
@@ -275,7 +275,7 @@ def _require_writable(path: Path) -> None:
 
 
 def _not_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"expected a folder that can be written, got '{error.strerror}' for {path}; try another --out")
+    return OutputError(f"expected a folder that can be written, got '{os_reason(error)}' for {path}; try another --out")
 
 
 def _differing(before: object, now: object, name: str) -> tuple[object, object, str]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from equipoise.errors import PictureError, UsageError
+from equipoise.errors import PictureError, UsageError, os_reason
 from equipoise.execution.dispatch import ItemOutcome, WorkerGroup
 from equipoise.execution.executors import Executor
 from equipoise.execution.items import Parcel, WorkItem, content_key
@@ -145,7 +145,7 @@ class _WorkerRun:
             try:
                 yield self._item(image), image
             except OSError as error:
-                reason = PictureError(f"expected a readable picture at {image}, got '{error.strerror}'; try another")
+                reason = PictureError(f"expected a readable picture at {image}, got '{os_reason(error)}'; try another")
                 if len(images) == 1:
                     raise reason from None
                 self._callbacks.start(image.name)

@@ -26,7 +26,7 @@ from typing import Any, Final
 import torch
 from filelock import FileLock
 
-from equipoise.errors import ModelError, OutputError
+from equipoise.errors import ModelError, OutputError, os_reason
 from equipoise.files import write_json
 from equipoise.models.model_parts import load_parts
 from equipoise.models.reference_base import RECORD, base_folder, damage_of, file_sizes
@@ -187,6 +187,6 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"expected to write the base into {folder}, got {error.strerror or error}; "
+            f"expected to write the base into {folder}, got {os_reason(error)}; "
             "try another folder with the environment variable EQUIPOISE_CACHE"
         ) from error

@@ -12,7 +12,7 @@ from typing import Literal
 
 from equipoise.data.suites.generic import label_of
 from equipoise.data.tables import TableRow, is_table, read_rows
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 from equipoise.media.decode import open_picture
 from equipoise.types import Expected, Prompt
 
@@ -84,7 +84,7 @@ def read_prompts(path: str | Path, *, expected: Expected | None = None) -> Promp
             return _from_lines(file.stem, file.read_bytes())
         except OSError as error:
             raise UsageError(
-                f"expected a text file of prompts, one a line, got {file} ({error.strerror}); "
+                f"expected a text file of prompts, one a line, got {file} ({os_reason(error)}); "
                 "try a .txt, .csv or .jsonl file"
             ) from error
         except UnicodeDecodeError as error:

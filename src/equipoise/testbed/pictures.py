@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from equipoise.errors import OutputError
+from equipoise.errors import OutputError, os_reason
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import sample_scene_with_questions
@@ -24,7 +24,7 @@ def write_pictures(out: Path, count: int = 4, *, seed: int = 0) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"expected a folder to write to, got {out} ({error.strerror}); try another --out") from None
+        raise OutputError(f"expected a folder to write to, got {out} ({os_reason(error)}); try another --out") from None
     paths, rows = [], []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_STREAM, 50, seed, index])

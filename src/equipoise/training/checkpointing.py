@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import nn
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import OutputError, UsageError, os_reason
 from equipoise.training.sharded_copy import part_of, whole
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -165,5 +165,5 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         # torch.save says RuntimeError where the disk is full.
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        reason = os_reason(error)
         raise OutputError(f"expected a folder to write to, got {folder} ({reason}); try another folder") from error

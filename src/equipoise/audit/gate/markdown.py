@@ -10,7 +10,7 @@ from typing import Final
 
 from equipoise.audit.gate import descriptions
 from equipoise.audit.gate.verdict import GateVerdict
-from equipoise.errors import OutputError
+from equipoise.errors import OutputError, os_reason
 from equipoise.files import write_whole
 
 LONGEST: Final = 900_000
@@ -32,9 +32,7 @@ def write_markdown(path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(text + "\n")
     except OSError as error:
-        raise OutputError(
-            f"expected to write {path}, got '{error.strerror or error}'; try another output folder"
-        ) from None
+        raise OutputError(f"expected to write {path}, got '{os_reason(error)}'; try another output folder") from None
 
 
 def to_markdown(verdict: GateVerdict) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 
 from equipoise.audit.gate.rules import Baseline, FrontLimit, GateRule, GateRules, On, RateLimit
 from equipoise.audit.labels import BY_KIND, PLAIN, RATES, RateName
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 ENDS: Final = ("upper", "point", "lower")
 SETTINGS: Final = ("on", "min_n", "max_unscored", "variant", "variants")
@@ -32,7 +32,7 @@ def read_rules(path: Path) -> GateRules:
         text = path.read_bytes().decode("utf-8-sig")
         document = tomllib.loads(text)
     except OSError as error:
-        raise UsageError(f"expected a file of rules, got {path}: {error.strerror or error}; try --rules") from None
+        raise UsageError(f"expected a file of rules, got {path}: {os_reason(error)}; try --rules") from None
     except (ValueError, RecursionError) as error:
         what = "bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UsageError(f"expected TOML in {path}, got {what}; try the example in docs/gate.md") from None

@@ -36,7 +36,7 @@ def calibrate(
     json: o.Json = False,
 ) -> None:
     """Choose the threshold whose false-positive rate is bounded, and say what it finds; warn where data are too few."""
-    from equipoise.errors import OutputError, UsageError
+    from equipoise.errors import OutputError, UsageError, os_reason
     from equipoise.guard.calibration import calibrate_threshold, plot_calibration
     from equipoise.judges.judge_rows import check
 
@@ -56,7 +56,7 @@ def calibrate(
             out.parent.mkdir(parents=True, exist_ok=True)
             plot_calibration(calibration, out)
         except OSError as error:
-            raise OutputError(f"expected to write {out}, got '{error.strerror}'; try another --out") from error
+            raise OutputError(f"expected to write {out}, got '{os_reason(error)}'; try another --out") from error
     if json:
         print_json(calibration.to_dict())
         return

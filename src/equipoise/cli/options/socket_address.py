@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -36,6 +36,6 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UsageError(f"expected a free address, got {host}:{port}: {error.strerror}; try --port 0") from error
+        raise UsageError(f"expected a free address, got {host}:{port}: {os_reason(error)}; try --port 0") from error
     listener.listen(512)
     return listener

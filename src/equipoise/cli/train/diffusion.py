@@ -11,7 +11,7 @@ from equipoise.cli.console import print_table, quiet
 from equipoise.cli.options.compute import Device
 from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.train.options import TESTBED, Every, Folder, Seed, Steps
-from equipoise.errors import PictureError
+from equipoise.errors import PictureError, os_reason
 
 
 @with_options
@@ -69,6 +69,6 @@ def folder_source(folder: Path) -> str:
     try:
         listed = "\n".join(f"{path.name}:{path.stat().st_size}" for path in find_pictures([folder]))
     except OSError as error:
-        raise PictureError(f"expected readable pictures in {folder}, got {error.strerror}; try another") from error
+        raise PictureError(f"expected readable pictures in {folder}, got {os_reason(error)}; try another") from error
     # Names that are no UTF-8 come from the file system as half surrogate pairs.
     return f"pictures:{hashlib.sha256(listed.encode(errors='surrogateescape')).hexdigest()}"

@@ -9,7 +9,7 @@ import typer
 
 from equipoise.cli.options.expansion import FormerName
 from equipoise.cli.options.param_types import usable_seed
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, os_reason
 
 TESTBED: Final = "testbed"
 """The source of what is drawn from the embedded world, as recipes hold it."""
@@ -42,7 +42,7 @@ def file_source(file: Path) -> str:
     try:
         return f"rows:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     except OSError as error:
-        raise UsageError(f"expected a readable file, got {file} ({error.strerror}); try another --rows") from error
+        raise UsageError(f"expected a readable file, got {file} ({os_reason(error)}); try another --rows") from error
 
 
 FrozenBf16 = Annotated[
