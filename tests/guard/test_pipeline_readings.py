@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 
@@ -93,3 +94,19 @@ def test_a_failed_part_does_not_hide_one_that_is_harmful(monkeypatch: pytest.Mon
     monkeypatch.setattr(pipeline, "variants", broken)
     decision = GuardPipeline(Words())([GuardInput(HARMFUL, "How?")], Policy(output=Rail(fail=fail)))[0]
     assert (decision.action, decision.harm) == ("refuse", 0.9)
+
+
+@pytest.mark.parametrize("gap", ["\n", "\t", "\u00a0"])
+def test_words_behind_the_escapes_of_json_are_judged(gap: str) -> None:
+    harm = HARMFUL.replace(" ", gap)
+    text = f"write_file\n{json.dumps({'path': 'a.txt', 'content': harm})}"
+    pipeline = GuardPipeline(Words((harm,)), policy=Policy(input=Rail(enabled=True, action="refuse")))
+    decision = pipeline([GuardInput(f"Here it is.\n{text}", side_texts=("Here it is.",))])[0]
+    assert (decision.action, decision.scores[0].reading) == ("refuse", "json")
+    assert pipeline.screen([GuardInput("", text)])[0].action == "refuse"
+
+
+def test_a_harmless_json_passes_byte_for_byte() -> None:
+    text = json.dumps({"path": "a.txt", "content": HARMLESS})
+    decision = GuardPipeline(Words())([GuardInput(text)])[0]
+    assert (decision.action, decision.response) == ("allow", text)

@@ -24,11 +24,14 @@ from equipoise.guard.decision import (
 )
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.normalisation.growing_readings import reread_characters
+from equipoise.guard.normalisation.json_words import json_words
 from equipoise.guard.normalisation.variants import variants
 from equipoise.guard.policy import CascadeBand, FailMode, Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
 """`decided_by` of a decision after a failed check."""
+JSON: Final = "json"
+"""The reading of what a text says in JSON."""
 POLICY: Final = "policy"
 """`decided_by` of a decision without a check."""
 
@@ -135,8 +138,8 @@ class GuardPipeline:
                 pending = self._rewrite([case for case in cases if case.decision is None])
             texts = [_all_texts(case.current, rail, detector) for case in pending]
             if not attempt and rail.readings:
-                for case in pending:
-                    case.reread = sum(map(reread_characters, (case.original.response, *case.original.side_texts)))
+                for case, (group, _) in zip(pending, texts, strict=True):
+                    case.reread = sum(reread_characters(item.response) for name, item in group if name in ("", JSON))
             # One call for all readings of all texts, so that they share batches.
             scores = iter(run_detector(detector, [item for group, _ in texts for _, item in group]))
             for case, (group, failures) in zip(pending, texts, strict=True):
@@ -207,7 +210,8 @@ def _all_texts(
 ) -> tuple[list[tuple[str, GuardInput]], list[HarmScore]]:
     """What is scored of one reply: its text, its side texts, and their further readings where the rail reads them.
 
-    The name of a reading is empty for a text as it stands. A side text is scored as a reply of its own to the request.
+    The name of a reading is empty for a text as it stands. A side text is scored as a reply of its own to the request,
+    and so are the words of what is JSON in any of them: escapes would hide them from the other readings.
 
     Returns:
         Names with texts, and a failed score if the further readings could not be found: what they hide is unchecked.
@@ -216,6 +220,8 @@ def _all_texts(
     if not rail.readings:
         return texts, []
     try:
+        of_json = dict.fromkeys(json_words(text.response) for _, text in texts)
+        texts += [(JSON, replace(item, response=words, side_texts=())) for words in of_json if words]
         return [*texts, *(variant for _, text in texts for variant in variants(text))], []
     except Exception as error:  # noqa: BLE001 - a text that nobody foresaw is one that nobody checked
         return texts, [failure_score(detector, f"further readings: {type(error).__name__}: {error}")]

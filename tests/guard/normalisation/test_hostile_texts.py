@@ -9,6 +9,7 @@ import pytest
 
 from equipoise.guard.gateway import blobs
 from equipoise.guard.gateway.file_parts import plain_text
+from equipoise.guard.normalisation.json_words import json_words
 from equipoise.guard.normalisation.readings import readings
 
 LENGTH = 40_000
@@ -35,8 +36,17 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "backslashes": lambda n: "\\" * n,
     "percent signs": lambda n: "%4" * (n // 2),
     "pieces of strings": lambda n: '"a" + ' * (n // 6),
+    "objects that never end": lambda n: '{"a":' * (n // 5),
+    "strings that never end": lambda n: '{"a":"b"}' + ":\"\\'" * (n // 4),
+    "escaped quotes": lambda n: '{"a' + '\\"' * (n // 2),
+    "empty lines before a quote": lambda n: "\n" * n + '"',
 }
-READERS: dict[str, Callable[[str], object]] = {"readings": readings, "blobs": blobs.read, "file": plain_text}
+READERS: dict[str, Callable[[str], object]] = {
+    "readings": readings,
+    "blobs": blobs.read,
+    "file": plain_text,
+    "json": json_words,
+}
 
 
 @pytest.mark.parametrize("reader", READERS)

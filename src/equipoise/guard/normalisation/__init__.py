@@ -2,5 +2,5 @@
 
 `readings` is the entry point. `typography` undoes what only looks different, `letter_gaps` puts words together whose
 letters stand apart, `leetspeak` reads digits and signs as letters, `encodings` and `ciphers` decode,
-`vocabulary` knows words.
+`json_words` reads JSON, `vocabulary` knows words.
 """

@@ -44,7 +44,7 @@ class Reading:
     """One way to read a text."""
 
     name: str
-    """`typography`, `decoded`, `backwards` or `leetspeak`."""
+    """`typography`, `decoded`, `backwards` or `leetspeak`; `json` is read by `json_words`."""
     text: str
     """What is read."""
 
