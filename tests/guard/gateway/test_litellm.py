@@ -107,6 +107,8 @@ async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:
         {"input_type": "request", "texts": "a"},
         {"input_type": "request", "images": [1]},
         {"input_type": "request", "structured_messages": [1]},
+        {"input_type": "response", "texts": ["a"] * 10_001},
+        {"input_type": "response", "texts": ["a"] * 5_001, "images": ["a"] * 5_000},
     ],
 )
 async def test_what_is_no_request_of_this_api_is_said_so(tmp_path: Path, body: dict[str, Any]) -> None:

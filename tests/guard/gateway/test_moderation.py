@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.decision import HarmScore
+from equipoise.guard.gateway.gateway_state import RequestLog
+from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
@@ -52,6 +55,28 @@ async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
         assert outcomes(served) == {"input/0": "unsupported"}
         assert served.entries()[-1]["status"] == 503
+
+
+async def test_a_moderation_of_too_many_inputs_is_refused_in_words(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("")) as served:
+        for entry in (["a"] * 10_001, [{"type": "text", "text": "a"}] * 10_001):
+            response = await served.client.post("/v1/moderations", json={"input": entry})
+            assert response.status_code == 400
+            assert response.json()["error"]["message"] == "expected at most 10000 inputs"
+
+
+async def test_a_long_entry_has_all_inputs_also_where_the_client_left(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("")) as served:
+        body = {"input": ["a"] * 300}
+        assert len((await served.client.post("/v1/moderations", json=body)).json()["results"]) == 300
+        client = served.service.keys.client(None)
+        log, receipts = RequestLog(client, "/v1/moderations"), Receipts()
+        receipts.expect((f"input/{at}", "text") for at in range(300))
+        writing = asyncio.create_task(served.service.write(log, receipts))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await served.service.close()
+        assert [len(entry["receipts"]) for entry in served.entries()] == [300, 300]
 
 
 class Looks:

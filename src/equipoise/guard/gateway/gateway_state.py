@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from equipoise.errors import OutputError, PictureError
@@ -33,6 +34,8 @@ from equipoise.guard.record.store import AuditRecord
 log = logging.getLogger("equipoise.gateway")
 STUCK: Final = 90.0
 """Seconds without progress after which a thread counts as stuck."""
+AT_ONCE: Final = 200
+"""Decisions and receipts of an entry that is described on the event loop."""
 ENDING: Final = 15.0
 """Seconds that `close` waits for background work."""
 
@@ -174,25 +177,39 @@ class GatewayState:
             self.metrics.receipts.labels(outcome).inc(number)
         if self.record is None:
             return
+        now, seconds = datetime.now(UTC), round(time.perf_counter() - entry.begin, 6)
+        describing = partial(self._entry, entry, receipts, now, seconds)
+        if len(entry.decisions) + sum(receipts.counts().values()) <= AT_ONCE:
+            await self.record.aappend(describing())
+            return
+        # A task of its own, so that the entry of a client that leaves meanwhile is written all the same.
+        writing = asyncio.create_task(self._append_long(self.record, describing))
+        self._background.add(writing)
+        writing.add_done_callback(self._background.discard)
+        # As with `aappend`, nobody may be there to hear of its failure.
+        writing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.shield(writing)
+
+    def _entry(self, entry: RequestLog, receipts: Receipts, now: datetime, seconds: float) -> RecordEntry:
         policy = entry.client.policy
-        await self.record.aappend(
-            RecordEntry(
-                entry.id,
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
-                entry.route,
-                entry.client.name,
-                entry.model,
-                entry.status,
-                f"{policy.name}@{policy.revision}",
-                self.guard.pipeline.detector.identity,
-                [
-                    describe_decision(decision, original, keep_text=self.keep_text)
-                    for decision, original in entry.decisions
-                ],
-                receipts.to_json(),
-                round(time.perf_counter() - entry.begin, 6),
-            )
+        return RecordEntry(
+            entry.id,
+            now.isoformat(timespec="milliseconds"),
+            entry.route,
+            entry.client.name,
+            entry.model,
+            entry.status,
+            f"{policy.name}@{policy.revision}",
+            self.guard.pipeline.detector.identity,
+            [describe_decision(decision, original, keep_text=self.keep_text) for decision, original in entry.decisions],
+            receipts.to_json(),
+            seconds,
         )
+
+    @staticmethod
+    async def _append_long(record: AuditRecord, describing: Callable[[], RecordEntry]) -> None:
+        """Append an entry that takes long to describe: off the event loop."""
+        await record.aappend_text(await asyncio.to_thread(lambda: describing().canonical()))
 
     def run_later(self, work: Coroutine[Any, Any, object]) -> None:
         """Run work in the background; `close` waits for it."""

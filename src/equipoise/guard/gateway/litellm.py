@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import Read, aread
-from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in_call
+from equipoise.guard.gateway.content_parts import MOST_PARTS, ChatRequest, parse_request, words_in_call
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
@@ -34,7 +34,8 @@ async def guardrail(service: GatewayState, client: Client, body: Mapping[str, An
         RequestProblem: the body is no request of this API, or a check failed; the latter is recorded first.
         OutputError: the record could not be written.
     """
-    call = _GuardrailCall(service, client, body)
+    # Reading long messages would block the event loop.
+    call = await asyncio.to_thread(_GuardrailCall, service, client, body)
     try:
         return await call.answer()
     except RequestProblem as problem:
@@ -63,6 +64,9 @@ class _GuardrailCall:
         self.texts, self.images = _strings(body, "texts"), _strings(body, "images")
         self.calls = _list(body, "tool_calls")
         self.spoken = _list(body, "structured_messages")
+        if len(self.texts) + len(self.images) + len(self.calls) > MOST_PARTS:
+            message = f"expected at most {MOST_PARTS} texts, images and tool_calls"
+            raise RequestProblem(400, message, "invalid_request")
         self.messages = _messages(self.spoken)
         self.receipts.expect((f"texts/{index}", "text") for index in range(len(self.texts)))
         self.receipts.expect((f"images/{index}", "picture") for index in range(len(self.images)))
@@ -128,7 +132,7 @@ class _GuardrailCall:
         if self.policy.mode == "observe":
             self.receipts.close("prompt", "skipped", f"not added, as the policy observes: {what}")
             return _nothing()
-        roles = [self._role_of(text) for text in self.texts]
+        roles = self._roles()
         texts = apply_to_texts(policy, self.texts, roles, pictured=bool(self.images))
         if texts is None:
             self.receipts.close("prompt", "skipped", f"not added, as texts cannot hold it: {what}")
@@ -136,12 +140,14 @@ class _GuardrailCall:
         self.receipts.close("prompt", "skipped", f"the operator's own words, added: {what}")
         return {**_nothing(), "action": "GUARDRAIL_INTERVENED", "texts": texts}
 
-    def _role_of(self, text: str) -> str:
-        """Whose text it is; the user's where the messages do not say."""
-        parts = () if self.messages is None else self.messages.parts
-        # A part's path begins with its message: messages/2/content.
-        roles = [str(self.spoken[int(part.path.split("/")[1])].get("role")) for part in parts if part.text == text]
-        return "user" if not roles or "user" in roles else roles[0]
+    def _roles(self) -> list[str]:
+        """Whose texts they are; the user's where the messages do not say."""
+        roles: dict[str, str] = {}
+        for part in () if self.messages is None else self.messages.parts:
+            # A part's path begins with its message: messages/2/content.
+            role = str(self.spoken[int(part.path.split("/")[1])].get("role"))
+            roles[part.text] = role if role == "user" else roles.get(part.text, role)
+        return [roles.get(text, "user") for text in self.texts]
 
     async def _response(self, picture_text: str) -> dict[str, Any]:
         request = GuardInput("", "", picture_text)
@@ -183,7 +189,7 @@ class _GuardrailCall:
         """Receipts of the messages: LiteLLM's `texts` need not hold all their words."""
         if self.messages is None:
             return
-        parts = self.messages.parts
+        parts, images = self.messages.parts, set(self.images)
         self.receipts.expect((f"structured_{part.path}", part.kind) for part in parts)
         for part in parts:
             path = f"structured_{part.path}"
@@ -195,7 +201,7 @@ class _GuardrailCall:
                 self.receipts.close(path, "skipped", "the operator's own words")
             elif part.kind in ("embedded picture", "opaque"):
                 self.receipts.close(path, "skipped", "bytes within a text that hold no words")
-            elif part.kind == "picture" and part.url in self.images:
+            elif part.kind == "picture" and part.url in images:
                 self.receipts.close(path, "skipped", "looked at among images")
             elif part.kind == "picture":
                 self.pictures.mark_unsupported(path, "a picture that is not among images")
@@ -204,8 +210,8 @@ class _GuardrailCall:
         """Texts of the messages that `texts` does not have."""
         if self.messages is None:
             return []
-        texts = [part.text for part in self.messages.parts if part.kind != "instruction" and part.text]
-        return [text for text in texts if text not in self.texts]
+        known = {"", *self.texts}
+        return [part.text for part in self.messages.parts if part.kind != "instruction" and part.text not in known]
 
 
 def _nothing() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import aread, picture_url
+from equipoise.guard.gateway.content_parts import MOST_PARTS
 from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
@@ -201,6 +202,8 @@ def _inputs(value: Any) -> list[list[Part]]:
         return [[value]]
     if not isinstance(value, list) or not value:
         raise RequestProblem(400, "expected input: a text, a list of texts, or a list of parts", "invalid_request")
+    if len(value) > MOST_PARTS:
+        raise RequestProblem(400, f"expected at most {MOST_PARTS} inputs", "invalid_request", param="input")
     if all(isinstance(item, str) for item in value):
         return [[item] for item in value]
     return [[_part(index, item) for index, item in enumerate(value)]]

@@ -1,7 +1,7 @@
 """`json_words`: the words in the JSON of a text, such as the arguments of a tool's call, as a program reads them.
 
-A detector sees `Wait\\nuntil` where the program that gets the arguments sees two words on two lines, and codes where it
-sees letters of another script. What matters is which characters stand between quotes, not whether the whole is valid:
+A detector sees an escape between two words where the program that gets the arguments sees a line break, and codes where
+it sees letters of another script. What matters is which characters stand between quotes, not whether the whole is valid:
 JSON may stand between other words, have an end that is missing, or a name twice.
 """
 

@@ -97,7 +97,11 @@ class AuditRecord:
 
     async def aappend(self, entry: RecordEntry) -> Stored:
         """`append` for an event loop. A task that is cancelled while it waits leaves its entry to be written."""
-        return await self._sent(entry.canonical(), self._seconds)
+        return await self.aappend_text(entry.canonical())
+
+    async def aappend_text(self, entry: str) -> Stored:
+        """The same of an entry in its canonical form."""
+        return await self._sent(entry, self._seconds)
 
     async def probe(self, seconds: float) -> None:
         """Let the writer commit a transaction that is no entry: the thread, the lock and the disk are asked.
