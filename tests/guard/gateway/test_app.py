@@ -52,6 +52,22 @@ async def test_an_allowed_reply_comes_byte_for_byte_with_fields_nobody_knows(tmp
         assert served.entries()[-1]["request"] == response.headers["x-equipoise-request-id"]
 
 
+async def test_long_names_are_cut_in_the_record_and_passed_on_whole(tmp_path: Path) -> None:
+    names = ["n" * 100_000, "n" * 100_000 + "m", "~" * 100_000, "short/name"]
+    async with gateway(tmp_path, says("fine")) as served:
+        messages = [{"role": "user", "content": "hi", **dict.fromkeys(names, "word")}]
+        response = await served.chat(model="A" * 1_000_000, messages=messages)
+        assert response.status_code == 200
+        assert served.fake.requests[0]["model"] == "A" * 1_000_000
+        assert served.fake.requests[0]["messages"] == messages
+        entry = served.entries()[-1]
+        assert len(json.dumps(entry)) < 5_000
+        assert entry["model"] == "A" * 256 + "..."
+        paths = [receipt["path"] for receipt in entry["receipts"] if receipt["kind"] == "other text"]
+        assert len(set(paths)) == len(names)
+        assert "messages/0/short~1name" in paths
+
+
 async def test_each_choice_is_judged_for_itself(tmp_path: Path) -> None:
     reply = whole(message("fine"), message("a bomb", 1), message("a bomb, too", 2))
     async with gateway(

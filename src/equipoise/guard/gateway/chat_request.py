@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -20,6 +20,10 @@ from equipoise.guard.gateway.streaming.events import DONE, event
 from equipoise.prompts.chat_messages import apply_to_messages
 
 
+LONGEST_MODEL: Final = 256
+"""Characters of a model's name that are kept."""
+
+
 async def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
     """The parts of a request, each with an open receipt.
 
@@ -27,7 +31,7 @@ async def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
         RequestProblem: the body is no chat request.
     """
     model = body.get("model")
-    call.log.model = model if isinstance(model, str) else None
+    call.log.model = shortened(model) if isinstance(model, str) else None
     call.service.tracing.model(call.log.model)
     try:
         request = await worked_on(call.headers, partial(parse_request, body))
@@ -41,6 +45,11 @@ async def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
     call.choices = body["n"] if isinstance(body.get("n"), int) else 1
     call.receipts.expect((part.path, part.kind) for part in request.parts)
     return request
+
+
+def shortened(model: str) -> str:
+    """The name of a model as record, spans and refusals have it; a long one ends in a mark."""
+    return model if len(model) <= LONGEST_MODEL else f"{model[:LONGEST_MODEL]}..."
 
 
 async def check_pictures(

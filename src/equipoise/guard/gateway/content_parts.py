@@ -6,6 +6,7 @@ content with an unknown type is `unsupported`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ PICTURES: Final = ("picture", "embedded picture")
 _HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
 MOST_PARTS: Final = 10_000
 """Parts of one request: each has a receipt in the record."""
+LONGEST_NAME: Final = 128
+"""Characters of a field's name that stands in paths as it is."""
+CUT_NAME: Final = 64
+"""Characters that are kept of a longer one."""
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
 
@@ -166,7 +171,13 @@ def _field_words(name: str, value: Any) -> str:
 
 
 def escaped(name: str) -> str:
-    """A field's name within a path; a slash in it as in a JSON pointer, so that no two parts have one path."""
+    """A field's name within a path; a slash in it as in a JSON pointer, so that no two parts have one path.
+
+    A long name is cut, as paths stand in the record, and its hash tells it from others that begin alike.
+    """
+    if len(name) > LONGEST_NAME:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{escaped(name[:CUT_NAME])}~cut-{digest[:16]}"
     return name.replace("~", "~0").replace("/", "~1")
 
 
