@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.errors import EquipoiseError, OutputError
 from equipoise.guard.record.store import AuditRecord
 from tests.guard.record.test_store import entry
 
@@ -51,6 +52,18 @@ def test_one_chain_for_all_writers(server: str) -> None:
         numbers = list(pool.map(lambda at: (one, two)[at % 2].append(entry(at)).number, range(60)))
         assert sorted(numbers) == list(range(1, 61))
         assert one.verify(two.head().hash).problem is None
+
+
+def test_reading_changes_nothing(server: str) -> None:
+    with AuditRecord(server) as record:
+        head = record.append(entry())
+    with AuditRecord(server, read_only=True) as reading:
+        assert reading.head() == head
+        assert reading.verify(head.hash).problem is None
+        with pytest.raises(OutputError, match="read-only"):
+            reading.append(entry(1))
+    with pytest.raises(EquipoiseError, match="expected a record that can be read"):
+        AuditRecord(server.replace("/postgres?", "/template1?"), read_only=True)
 
 
 def test_changes_are_forbidden_and_found(server: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import EquipoiseError, OutputError, UsageError
 from equipoise.guard.decision import GuardDecision, sha256
 from equipoise.guard.record.entry import FIRST, RecordEntry, chained, describe_decision
 from equipoise.guard.record.store import AuditRecord
@@ -207,3 +207,39 @@ def test_an_entry_that_is_no_text_is_not_what_was_written(tmp_path: Path, value:
     connection.close()
     with AuditRecord(str(path)) as record:
         assert record.verify().problem == "entry 1 is not what was written"
+
+
+def test_reading_changes_no_file_and_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "a record #1?.db"
+    with AuditRecord(str(path)) as record:
+        stored = record.append(entry())
+        # While a gateway has it open its last entries are in another file.
+        with AuditRecord(str(path), read_only=True) as reading:
+            assert reading.head() == stored
+            assert reading.verify(stored.hash).problem is None
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with AuditRecord(str(path), read_only=True) as reading:
+        assert (reading.head(), reading.verify().entries, len(list(reading.rows()))) == (stored, 1, 1)
+        with pytest.raises(OutputError):
+            reading.append(entry(1))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("statements", [["DROP TABLE equipoise_record"], [], ["CREATE TABLE t (a)"]])
+def test_a_database_without_the_table_is_no_record_that_can_be_read(tmp_path: Path, statements: list[str]) -> None:
+    path = tmp_path / "r.db"
+    if statements and "DROP" in statements[0]:
+        with AuditRecord(str(path)) as record:
+            record.append(entry())
+    path.touch()
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(
+        EquipoiseError, match=r"expected a record that can be read, got .*r\.db: no such table"
+    ) as raised:
+        AuditRecord(str(path), read_only=True)
+    assert raised.value.exit_code == 1
+    assert path.read_bytes() == before

@@ -26,7 +26,7 @@ def verify(
     """Compute the chain of hashes again; exit code 1 where an entry was changed, removed or put in."""
     from equipoise.guard.record.store import AuditRecord
 
-    with AuditRecord(_existing(where)) as opened:
+    with AuditRecord(_existing(where), read_only=True) as opened:
         verification = opened.verify(head)
     print_table(f"{verification.entries} entries in order, head {verification.head}")
     if verification.problem is not None:
@@ -39,7 +39,7 @@ def head(where: Where) -> None:
     """Print the hash of the last entry; kept elsewhere, it proves later that nothing was cut off."""
     from equipoise.guard.record.store import AuditRecord
 
-    with AuditRecord(_existing(where)) as opened:
+    with AuditRecord(_existing(where), read_only=True) as opened:
         print_table(opened.head().hash)
 
 
@@ -55,7 +55,7 @@ def tail(
 
     require_one_format(json, jsonl)
     printer = RowPrinter({"record": without_password(where)}, lines=not json)
-    with AuditRecord(_existing(where)) as opened:
+    with AuditRecord(_existing(where), read_only=True) as opened:
         last = opened.head().number
         start = max(1, last - count + 1)
         for number, entry, digest in opened.rows(start):

@@ -19,7 +19,6 @@ from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.streaming.events import DONE, event
 from equipoise.prompts.chat_messages import apply_to_messages
 
-
 LONGEST_MODEL: Final = 256
 """Characters of a model's name that are kept."""
 

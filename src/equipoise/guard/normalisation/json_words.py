@@ -1,8 +1,8 @@
 """`json_words`: the words in the JSON of a text, such as the arguments of a tool's call, as a program reads them.
 
 A detector sees an escape between two words where the program that gets the arguments sees a line break, and codes where
-it sees letters of another script. What matters is which characters stand between quotes, not whether the whole is valid:
-JSON may stand between other words, have an end that is missing, or a name twice.
+it sees letters of another script. What matters is which characters stand between quotes, not whether all is valid: JSON
+may stand between other words, have an end that is missing, or a name twice.
 """
 
 from __future__ import annotations

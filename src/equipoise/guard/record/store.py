@@ -8,28 +8,23 @@ its lock, so there is one chain.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import TimeoutError as Late
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from equipoise.errors import MissingExtraError, OutputError, UsageError
+from equipoise.errors import OutputError
+from equipoise.guard.record.database import identity, opened, opened_to_read, take_turn
 from equipoise.guard.record.entry import FIRST, RecordEntry, chained
 from equipoise.guard.record.writer import Pending, SingleError, Stored, Writer
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection
 
 WAIT: Final = 10.0
 """Seconds after which waiting for an entry fails."""
-TURN: Final = 5.0
-"""Seconds for which a batch waits for another process's, or for a server that does not answer."""
-LOCK: Final = 0x65717569
-"""Of PostgreSQL's advisory lock: one writer at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +45,19 @@ class AuditRecord:
     Args:
         url: a file for SQLite, `sqlite:///FILE` or `postgresql://...`.
         seconds: within which an entry must be on disk.
+        read_only: whether it is only read: then nothing in the database is made or changed.
 
     Raises:
         UsageError: a URL of something else.
         OutputError: it cannot be opened.
+        EquipoiseError: there is no record that can be read.
         MissingExtraError: the libraries are not installed.
     """
 
-    def __init__(self, url: str, *, seconds: float = WAIT) -> None:
-        self._engine, self._table = _opened(url)
+    def __init__(self, url: str, *, seconds: float = WAIT, read_only: bool = False) -> None:
+        self._engine, self._table = opened_to_read(url) if read_only else opened(url)
         self._seconds = seconds
-        self._file = _identity(self._engine)
+        self._file = identity(self._engine)
         self._refused = 0
         """Characters of the longest entry of the last batch, if the database took none of it."""
         self._writer = Writer(self._commit, seconds=seconds)
@@ -163,7 +160,7 @@ class AuditRecord:
         """
         if self._file is None:
             return
-        now = _identity(self._engine)
+        now = identity(self._engine)
         if now != self._file:
             # A process can go on writing to a file that has no name any more; SQLite would report success.
             self._engine.dispose()
@@ -177,7 +174,7 @@ class AuditRecord:
         with self._engine.begin() as connection:
             # First the lock, then the last entry: read before the lock, another process could append in between, and
             # two entries would follow the same one. Each hash covers the hash before it, so the chain would fork.
-            _take_turn(connection)
+            take_turn(connection)
             if not texts:
                 # A trial writes, since reading works on a full disk as well; the row is outside of the chain.
                 connection.execute(text("UPDATE equipoise_probe SET written = written + 1"))
@@ -204,7 +201,7 @@ class AuditRecord:
 
         # A transaction of its own: SQLite ends the one in which it finds no room.
         with self._engine.connect() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             # Digits at random, since equal ones would be packed to next to nothing.
             entry, digest = secrets.token_hex(self._refused // 2 + 1), secrets.token_hex(32)
             number = self._last(connection).number + 1
@@ -224,7 +221,7 @@ class AuditRecord:
         Raises:
             OutputError: its file is gone.
         """
-        if self._file is not None and _identity(self._engine) is None:
+        if self._file is not None and identity(self._engine) is None:
             raise OutputError("the record's file is gone")
         with self._engine.connect() as connection:
             return self._last(connection)
@@ -272,130 +269,3 @@ class AuditRecord:
             has_head = has_head or digest == head
         problem = None if has_head else "the head that was kept is not in the record: it was cut off or written anew"
         return RecordVerification(last.number, last.hash, problem)
-
-
-def _opened(url: str) -> tuple[Engine, Table]:
-    try:
-        from sqlalchemy import Column, Integer, MetaData, Text, create_engine, select
-        from sqlalchemy import Table as MakeTable
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[guard]'") from error
-    if "://" not in url:
-        url = f"sqlite:///{url}"
-    # Without a name SQLite would keep the record in memory, and lose it.
-    if url == "sqlite:///" or not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-        raise UsageError(f"expected a file or a postgresql:// URL for the record, got {_hidden(url)}; try record.db")
-    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    metadata = MetaData()
-    table = MakeTable(
-        "equipoise_record",
-        metadata,
-        # Counted by us: a counter of the database skips the numbers of transactions that failed, and a gap would look
-        # like a removed entry.
-        Column("number", Integer, primary_key=True, autoincrement=False),
-        Column("entry", Text, nullable=False),
-        Column("hash", Text, nullable=False, unique=True),
-    )
-    try:
-        # A server without an encoding of its own would answer in bytes.
-        options: dict[str, Any] = (
-            {"timeout": TURN}
-            if url.startswith("sqlite")
-            # `connect_timeout` is in seconds, `tcp_user_timeout` in milliseconds.
-            else {"client_encoding": "utf8", "connect_timeout": int(TURN), "tcp_user_timeout": int(TURN * 1000)}
-        )
-        # A server that was started anew has closed the connections that wait in the pool: each is tried before its use.
-        engine = create_engine(url, connect_args=options, pool_pre_ping=not url.startswith("sqlite"), pool_timeout=TURN)
-        _prepared(engine)
-        with engine.begin() as connection:
-            _take_turn(connection)
-            metadata.create_all(connection)
-            _prepare_probe(connection)
-            _forbid_changes(connection)
-            # Fails here, where a table of this name has other columns.
-            connection.execute(select(table).limit(0))
-    except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[postgresql]'") from error
-    except SQLAlchemyError as error:
-        raise OutputError(f"expected a record that can be written, got {_hidden(url)}: {_brief(error)}") from error
-    return engine, table
-
-
-def _prepared(engine: Engine) -> None:
-    """SQLite: readers beside the writer, and nothing acknowledged before it is on disk."""
-    from sqlalchemy import event
-
-    if engine.dialect.name != "sqlite":
-        return
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, _record: Any) -> None:
-        # Without this, Python's sqlite3 begins transactions by itself; `_take_turn` has to, with the lock.
-        connection.isolation_level = None
-        # WAL lets readers go on beside a writer. Its default `synchronous=NORMAL` would let the last transactions be
-        # lost with the power, after they were acknowledged.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-
-def _identity(engine: Engine) -> tuple[int, int] | None:
-    """Device and number of SQLite's file; None where there is none, as with a server."""
-    name = engine.url.database
-    if engine.dialect.name != "sqlite" or not name or name == ":memory:":
-        return None
-    try:
-        status = os.stat(Path(name))
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _take_turn(connection: Connection) -> None:
-    """One writer at a time, of however many processes."""
-    from sqlalchemy import text
-
-    if connection.dialect.name == "sqlite":
-        # A plain BEGIN takes the write lock at the first write only, after the last entry was read.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        # The advisory lock ends with the transaction, also where the process dies.
-        connection.execute(text(f"SET LOCAL lock_timeout = {int(TURN * 1000)}"))
-        connection.execute(text(f"SET LOCAL statement_timeout = {int(TURN * 1000)}"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-
-
-def _prepare_probe(connection: Connection) -> None:
-    """A table of one row, which trials write to."""
-    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS equipoise_probe (written BIGINT NOT NULL)")
-    connection.exec_driver_sql("INSERT INTO equipoise_probe SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM equipoise_probe)")
-
-
-def _forbid_changes(connection: Connection) -> None:
-    """Triggers that reject accidental changes of entries; the chain reveals deliberate ones."""
-    if connection.dialect.name == "sqlite":
-        for action in ("UPDATE", "DELETE"):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER IF NOT EXISTS equipoise_record_{action.lower()} BEFORE {action} ON equipoise_record "
-                "BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"
-            )
-        return
-    connection.exec_driver_sql(
-        "CREATE OR REPLACE FUNCTION equipoise_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$"
-    )
-    connection.exec_driver_sql("DROP TRIGGER IF EXISTS equipoise_append_only ON equipoise_record")
-    connection.exec_driver_sql(
-        "CREATE TRIGGER equipoise_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON equipoise_record "
-        "FOR EACH STATEMENT EXECUTE FUNCTION equipoise_append_only()"
-    )
-
-
-def _hidden(url: str) -> str:
-    """A URL without its password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://...@{tail}" if at else url
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
