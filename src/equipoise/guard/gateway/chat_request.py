@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.chat_call import ChatCall
-from equipoise.guard.gateway.content_parts import ChatRequest, parse_request
+from equipoise.guard.gateway.content_parts import FIELDS, ChatRequest, parse_request
 from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
 from equipoise.guard.gateway.replies import raise_if_withheld
 from equipoise.guard.gateway.reply_choices import replaced
@@ -159,19 +159,24 @@ def with_picture(body: Mapping[str, Any], path: str, url: str) -> dict[str, Any]
 
     Args:
         body: the request; it stays as it is.
-        path: of the picture, `messages/N/content/M` or `messages/N/images/M`.
+        path: of the picture, `messages/N/content/M`, `messages/N/images/M` or `request/images/M`.
         url: the data URL of the checked picture.
     """
-    _, message_index, name, part_index = path.split("/")
+    *owner, name, part_index = path.split("/")
+    if owner == [FIELDS]:
+        return _with_part(body, name, int(part_index), url)
     messages = list(body["messages"])
-    message = dict(messages[int(message_index)])
-    parts = list(message[name])
-    old = parts[int(part_index)]
+    messages[int(owner[1])] = _with_part(messages[int(owner[1])], name, int(part_index), url)
+    return {**body, "messages": messages}
+
+
+def _with_part(owner: Mapping[str, Any], name: str, index: int, url: str) -> dict[str, Any]:
+    """A copy of a message, or of a request, with a checked picture in one of its lists."""
+    parts = list(owner[name])
+    old = parts[index]
     if isinstance(old, str):
-        new: Any = url if ":" in old else url.partition(",")[2]
+        parts[index] = url if ":" in old else url.partition(",")[2]
     else:
         image = old["image_url"]
-        new = {**old, "image_url": {**image, "url": url} if isinstance(image, Mapping) else {"url": url}}
-    parts[int(part_index)] = new
-    messages[int(message_index)] = {**message, name: parts}
-    return {**body, "messages": messages}
+        parts[index] = {**old, "image_url": {**image, "url": url} if isinstance(image, Mapping) else {"url": url}}
+    return {**owner, name: parts}

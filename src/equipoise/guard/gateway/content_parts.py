@@ -24,6 +24,7 @@ from equipoise.guard.gateway.dialects import (
     is_wordless,
 )
 from equipoise.guard.gateway.file_parts import FILES, file_words, words_beside
+from equipoise.guard.gateway.request_fields import OPERATORS, is_voice, setting_words
 from equipoise.guard.guard_input import GuardInput
 
 OPERATOR_ROLES: Final = frozenset({"system", "developer"})
@@ -41,6 +42,8 @@ LONGEST_NAME: Final = 128
 """Characters of a field's name that stands in paths as it is."""
 CUT_NAME: Final = 64
 """Characters that are kept of a longer one."""
+FIELDS: Final = "request"
+"""What the paths of fields beside the messages begin with."""
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
 
@@ -105,12 +108,32 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
         parts += without_blobs(message_parts(f"messages/{at}", message, role))
         if len(parts) > MOST_PARTS:
             raise ValueError(f"expected at most {MOST_PARTS} parts in all messages")
-    for name in ("tools", "functions", "response_format", "prediction"):
-        words = words_in(body.get(name))
-        if words:
-            # Not judged, so nothing has to be taken out of them.
-            parts.append(ContentPart(name, "setting", words))
+    parts += without_blobs(_fields(body))
+    if len(parts) > MOST_PARTS:
+        raise ValueError(f"expected at most {MOST_PARTS} parts in all messages and fields")
     return ChatRequest(tuple(parts), last)
+
+
+def _fields(body: Mapping[str, Any]) -> Iterator[ContentPart]:
+    """The parts of the fields beside the messages.
+
+    Their paths begin with `request`, so that none is that of a field of a reply.
+    """
+    for name, value in body.items():
+        path = f"{FIELDS}/{escaped(name)}"
+        if name in OPERATORS:
+            words = words_in(value)
+            if words:
+                yield ContentPart(name, "setting", words)
+        elif name == "images" and isinstance(value, list):
+            for at, part in enumerate(value):
+                yield from _image(f"{path}/{at}", part)
+        elif name == "audio" and value and not is_voice(value):
+            yield ContentPart(path, "file")
+        elif name != "messages":
+            words = setting_words(name, value)
+            if words:
+                yield ContentPart(path, "other text", words)
 
 
 def without_blobs(parts: Iterable[ContentPart]) -> Iterator[ContentPart]:

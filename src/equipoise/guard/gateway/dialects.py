@@ -111,7 +111,7 @@ def is_frame(name: str, value: Any) -> bool:
         # Whoever serves it names it, in any script.
         return _SPACE.search(value) is None
     if name in FRAME or name in WORDLESS:
-        return not _is_sentence(value)
+        return not is_sentence(value)
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)
 
 
@@ -124,10 +124,11 @@ def _repeats_tokens(value: Any) -> bool:
 
 def is_wordless(name: str, value: Any) -> bool:
     """Whether a field holds an id, a type or another name: one word, which nobody reads."""
-    return name in WORDLESS and not isinstance(value, Mapping | list) and not _is_sentence(value)
+    return name in WORDLESS and not isinstance(value, Mapping | list) and not is_sentence(value)
 
 
-def _is_sentence(value: Any) -> bool:
+def is_sentence(value: Any) -> bool:
+    """Whether a value is a text of more than one word, or in letters that no id or type has."""
     # Chinese, Japanese and Thai have no spaces, and no id or type has other letters than ASCII's.
     return isinstance(value, str) and (_SPACE.search(value) is not None or not value.isascii())
 
