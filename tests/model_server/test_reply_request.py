@@ -30,6 +30,10 @@ def test_roles_texts_and_pictures_become_a_prompt() -> None:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "and?"},
+        {"role": "assistant", "content": None, "refusal": "I cannot help with that."},
+        {"role": "user", "content": "why?"},
+        {"role": "assistant", "content": None},
         {"role": "developer", "content": [{"type": "text", "text": "In English."}]},
         {"role": "user", "content": parts},
     ]
@@ -38,6 +42,10 @@ def test_roles_texts_and_pictures_become_a_prompt() -> None:
     assert [(one.role, one.text) for one in read.prompt.messages] == [
         ("user", "hi"),
         ("assistant", "hello"),
+        ("user", "and?"),
+        ("assistant", "I cannot help with that."),
+        ("user", "why?"),
+        ("assistant", ""),
         ("user", "what\nis it?"),
     ]
     assert [one.size for one in read.prompt.pictures] == [(3, 2)]

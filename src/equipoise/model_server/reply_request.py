@@ -133,7 +133,7 @@ def _prompt(value: Any) -> Prompt:
         where = f"messages[{number}]"
         if not isinstance(one, dict):
             raise _invalid(f"expected an object in {where}", where)
-        text, images = _content(one.get("content"), where)
+        text, images = _content(_content_of(one), where)
         pictures += len(images)
         if pictures > MAX_PICTURES:
             raise _invalid(f"expected at most {MAX_PICTURES} pictures", where)
@@ -154,6 +154,14 @@ def _prompt(value: Any) -> Prompt:
     if not messages or messages[-1].role != "user":
         raise _invalid("expected a last message of the user", "messages")
     return Prompt(tuple(messages), "\n\n".join(text for text in system if text) or None)
+
+
+def _content_of(message: dict[str, Any]) -> Any:
+    """The content of a message; of a refusal that a client sends back the refusal, as it has no content."""
+    content, refusal = message.get("content"), message.get("refusal")
+    if content is None and message.get("role") == "assistant":
+        return refusal if isinstance(refusal, str) else ""
+    return content
 
 
 def _content(value: Any, where: str) -> tuple[str, list[Any]]:
