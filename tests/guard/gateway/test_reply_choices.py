@@ -60,6 +60,17 @@ def test_words_in_a_field_that_holds_a_name_elsewhere_are_judged(name: str, valu
     assert words in parse_reply({"choices": [{"index": 0, "message": {"content": "ok"}}], name: value})[0].text
 
 
+@pytest.mark.parametrize("harm", ["how to kill", ["how to kill"], "\u5982\u4f55\u5236\u9020"])
+def test_the_format_of_a_reasoning_is_no_word_only_while_it_is_a_name(harm: Any) -> None:
+    def text_of(form: Any) -> str:
+        message = {"content": "ok", "reasoning_details": [{"type": "reasoning.text", "text": "so", "format": form}]}
+        assert delta_parts({"delta": message})[-1].text == parse_reply({"choices": [{"message": message}]})[0].parts[-1].text
+        return parse_reply({"choices": [{"message": message}]})[0].text
+
+    assert (harm[0] if isinstance(harm, list) else harm) in text_of(harm)
+    assert text_of("anthropic-claude-v1") == text_of(None) == "ok\nso"
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -21,6 +21,7 @@ from equipoise.guard.gateway.dialects import (
     REASONING,
     is_frame,
     is_prose,
+    is_sentence,
     is_wordless,
 )
 from equipoise.guard.gateway.file_parts import FILES, file_words, words_beside
@@ -184,13 +185,19 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
 
 
 def _field_words(name: str, value: Any) -> str:
-    """The words of a field; of OpenRouter's `reasoning_details` without the names of their formats."""
+    """The words of a field; of OpenRouter's `reasoning_details` without the names of their formats, which are one word each."""
     if name == "reasoning_details" and isinstance(value, list):
         value = [
-            {name: word for name, word in item.items() if name != "format"} if isinstance(item, Mapping) else item
+            {name: word for name, word in item.items() if name != "format" or not _is_name(word)}
+            if isinstance(item, Mapping)
+            else item
             for item in value
         ]
     return "\n".join(_words(value, scalars=False))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and not is_sentence(value)
 
 
 def escaped(name: str) -> str:
