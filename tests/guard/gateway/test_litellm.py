@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from equipoise.guard.policy import Policy, Rail, parse
 from tests.guard.fakes import Raises, Rewrites, Words
 from tests.guard.gateway.picture import drawn
-from tests.guard.gateway.upstreams import gateway, says
+from tests.guard.gateway.upstreams import gateway, outcomes, says
 
 pytestmark = pytest.mark.anyio
 PATH = "/beta/litellm_basic_guardrail_api"
@@ -87,6 +89,19 @@ async def test_a_check_that_fails_is_an_error_where_the_rail_fails_closed(tmp_pa
             entry = answer.entries()[-1]
             assert entry["status"] == 503
             assert [receipt["outcome"] for receipt in entry["receipts"]] == ["unsupported"]
+
+
+@pytest.mark.parametrize("opaque", ["skip", "fail"])
+async def test_bytes_in_a_reply_do_what_the_policy_says(tmp_path: Path, opaque: Any) -> None:
+    policy = Policy(output=Rail(opaque=opaque))
+    text = "See this. " * 9 + base64.b64encode(random.Random(1).randbytes(600)).decode()
+    async with gateway(tmp_path, says(""), policy=policy) as served:
+        response = await served.client.post(PATH, json={"input_type": "response", "texts": [text, "fine"]})
+        assert response.status_code == (200 if opaque == "skip" else 502)
+        assert outcomes(served)["texts/0~opaque"] == ("skipped" if opaque == "skip" else "unsupported")
+        response = await served.client.post("/v1/moderations", json={"input": text})
+        assert response.status_code == (200 if opaque == "skip" else 400)
+        assert outcomes(served)["input/0~opaque"] == ("skipped" if opaque == "skip" else "unsupported")
 
 
 async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:

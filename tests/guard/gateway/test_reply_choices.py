@@ -64,7 +64,10 @@ def test_words_in_a_field_that_holds_a_name_elsewhere_are_judged(name: str, valu
 def test_the_format_of_a_reasoning_is_no_word_only_while_it_is_a_name(harm: Any) -> None:
     def text_of(form: Any) -> str:
         message = {"content": "ok", "reasoning_details": [{"type": "reasoning.text", "text": "so", "format": form}]}
-        assert delta_parts({"delta": message})[-1].text == parse_reply({"choices": [{"message": message}]})[0].parts[-1].text
+        assert (
+            delta_parts({"delta": message})[-1].text
+            == parse_reply({"choices": [{"message": message}]})[0].parts[-1].text
+        )
         return parse_reply({"choices": [{"message": message}]})[0].text
 
     assert (harm[0] if isinstance(harm, list) else harm) in text_of(harm)

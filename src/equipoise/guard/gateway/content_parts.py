@@ -185,7 +185,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
 
 
 def _field_words(name: str, value: Any) -> str:
-    """The words of a field; of OpenRouter's `reasoning_details` without the names of their formats, which are one word each."""
+    """The words of a field; of OpenRouter's `reasoning_details` without their formats, where these are one word."""
     if name == "reasoning_details" and isinstance(value, list):
         value = [
             {name: word for name, word in item.items() if name != "format" or not _is_name(word)}

@@ -19,7 +19,7 @@ from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.replies import ReplyRules, raise_if_withheld
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.guard_input import GuardInput
 from equipoise.prompts.chat_messages import apply_to_texts
@@ -53,6 +53,7 @@ class _GuardrailCall:
 
     def __init__(self, service: GatewayState, client: Client, body: Mapping[str, Any]) -> None:
         self.service, self.policy = service, client.policy
+        self.rules = ReplyRules(client.policy)
         self.log, self.receipts = RequestLog(client, ROUTE), Receipts()
         self.decisions: list[tuple[GuardDecision, str]] = []
         self._written = False
@@ -160,8 +161,13 @@ class _GuardrailCall:
         for index, (path, text) in enumerate(replies):
             is_call = index >= len(texts)
             content = await aread(text)
-            item = replace(request, response=content.words)
-            decision = await self.service.check("output", item, self.policy, always=True, rewrite=not is_call)
+            decision = None
+            # A picture blocks the answer by itself.
+            if any(blob.kind == "opaque" for blob in content.blobs) and "opaque" in self.rules.uncheckable_kinds():
+                decision = self.rules.uncheckable_decision(text)
+            if decision is None or not decision.changed:
+                item = replace(request, response=content.words)
+                decision = await self.service.check("output", item, self.policy, always=True, rewrite=not is_call)
             self.decisions.append((decision, text))
             self.receipts.close_by_decision(path, decision)
             self._close_blobs(path, content)
@@ -182,6 +188,8 @@ class _GuardrailCall:
             self.receipts.expect([(f"{path}~{kind}", kind)])
             if kind == "picture" and self.policy.pictures.replies != "skip":
                 self.pictures.mark_unsupported(f"{path}~{kind}", "a picture in the middle of a text")
+            elif kind == "opaque" and "opaque" in self.rules.uncheckable_kinds():
+                self.receipts.close(f"{path}~{kind}", "unsupported", "bytes within a text that nobody can read")
             else:
                 self.receipts.close(f"{path}~{kind}", "skipped", "bytes within a text that hold no words")
 

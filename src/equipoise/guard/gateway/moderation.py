@@ -18,6 +18,7 @@ from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.replies import ReplyRules
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
@@ -78,6 +79,10 @@ async def _result(
         texts.append(content.words)
         for kind in sorted({blob.kind for blob in content.blobs}):
             receipts.expect([(f"{path}~{kind}", kind)])
+            if kind == "opaque" and kind in ReplyRules(policy).uncheckable_kinds():
+                receipts.close(f"{path}~{kind}", "unsupported", "bytes within a text that nobody can read")
+                message = f"expected words or pictures in {path}, got bytes that nobody can read"
+                raise RequestProblem(400, message, "unsupported_content", param="input")
             receipts.close(f"{path}~{kind}", "skipped", "bytes within a text that hold no words")
     if empty:
         # The detector scores an empty text as harmless, which would be said of something that was never read.
