@@ -32,6 +32,13 @@ _MESSAGES: Final = (
 )
 """Fields that hold the message, or an object that does, the likeliest first."""
 _CODES: Final = ("code", "error_code", "errorCode", "statusCode", "status_code", "status")
+_MARKS: Final = (
+    *("error", "errors", "error_code", "errorCode", "error_message", "errorMessage", "error_description"),
+    *("fault", "faultstring", "base_resp"),
+)
+"""Fields that no other document has than one of an error."""
+_FAILED: Final = re.compile("error|exception|fail|fault|denied|exceeded|exhausted|invalid", re.IGNORECASE)
+"""In the name of a kind of error."""
 _DELAY: Final = re.compile(r"\d{1,6}(\.\d{1,9})?s")
 _DEPTH: Final = 4
 
@@ -80,6 +87,25 @@ def is_error(document: Mapping[str, Any]) -> bool:
     if document.get("error") or document.get("object") == "error" or document.get("type") == "error":
         return True
     return document.get("choices") is None and reported_error(document) is not None
+
+
+def is_error_event(document: Mapping[str, Any]) -> bool:
+    """The same of an event: one that says what else it is, such as how far an answer is, must be marked as an error.
+
+    Args:
+        document: of an event within a stream.
+    """
+    if not is_error(document):
+        return False
+    names = [document.get(name) for name in ("type", "object", "status")]
+    kinds = [name for name in names if isinstance(name, str) and name]
+    is_marked = any(document.get(name) for name in _MARKS) or any(_is_failure(document, name) for name in _CODES)
+    return is_marked or not kinds or any(_FAILED.search(kind) for kind in kinds)
+
+
+def _is_failure(document: Mapping[str, Any], name: str) -> bool:
+    code = document.get(name)
+    return code >= 400 if isinstance(code, int) else isinstance(code, str) and code != "" and name != "status"
 
 
 def error_of_choice(choice: Any) -> ReportedError | None:

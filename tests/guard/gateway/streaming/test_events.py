@@ -101,6 +101,61 @@ def test_an_error_of_any_form_within_a_stream_keeps_its_words(event: bytes, code
     assert content["choices"][0]["delta"] == {"content": "fine"}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "too many cats"},
+        {"detail": "too many cats"},
+        {"type": "rate_limit_error", "message": "too many cats"},
+        {"type": "requests", "code": "rate_limit_exceeded", "message": "too many cats"},
+        {"object": "chat.completion.chunk", "status": 429, "title": "too many cats"},
+        {"status": "RESOURCE_EXHAUSTED", "message": "too many cats"},
+    ],
+)
+def test_an_event_without_choices_that_is_an_error_ends_the_stream(error: dict[str, Any]) -> None:
+    assert sent(BEGIN + b"data: " + json.dumps(error).encode() + b"\n\n")[-1]["error"]["message"] == "too many cats"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "status", "message": "Thinking..."},
+        {"object": "chat.completion.chunk", "status": "Searching the web", "title": "Search"},
+        {"object": "chat.completion.chunk", "usage": {"total_tokens": 3, "detail": "ok"}},
+    ],
+)
+def test_an_event_that_says_how_far_an_answer_is_ends_no_stream(event: dict[str, Any]) -> None:
+    data = b"data: " + json.dumps(event).encode() + b"\n\n"
+    assert event in sent(data + WHOLE)
+    assert event in sent(BEGIN + data + WHOLE)
+    assert not any("error" in part for part in sent(data + WHOLE))
+
+
+def test_the_words_of_such_an_event_are_judged() -> None:
+    texts: list[str] = []
+
+    async def listens(text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
+        texts.append(text)
+        return allow(text)
+
+    async def go() -> None:
+        data = b'data: {"type": "status", "message": "about a bomb"}\n\n' + WHOLE
+        response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Body(data))
+        guarded = GuardedStream(listens, StreamPolicy(), StreamStats(), allow)
+        async for _ in guarded.run(chunks(response), response.aclose):
+            pass
+
+    asyncio.run(go())
+    assert "about a bomb" in texts[-1]
+
+
+@pytest.mark.parametrize(
+    "event", [b"data: null\n\n", b"event: keep-alive\ndata: keep-alive\n\n", b"data: ping\n\n", b"event: heartbeat\n\n"]
+)
+def test_a_sign_of_life_is_no_event(event: bytes) -> None:
+    assert sent(BEGIN + event + WHOLE) == sent(BEGIN + WHOLE)
+
+
 def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
     # 16 MB in 4,000 pieces: copying what came before with each piece would move 32 GB.
     text = "x" * 16_000_000

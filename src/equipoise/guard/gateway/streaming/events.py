@@ -13,13 +13,15 @@ import httpx
 from equipoise.guard.gateway.json_depth import MOST, is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
 from equipoise.guard.gateway.reply_json import reply_json
-from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
+from equipoise.guard.gateway.upstream_errors import ReportedError, is_error_event, reported_error
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEPALIVE: Final = b": keepalive\n\n"
 """A comment, which clients ignore; it keeps proxies and clients from closing a silent connection."""
 FINISHED: Final[dict[str, Any]] = {}
 """Stands for the upstream's `[DONE]`; compared by identity."""
+_SIGNS_OF_LIFE: Final = ("ping", "keep-alive", "keepalive", "heartbeat")
+"""Events, and what stands in them, that only keep a connection open."""
 PIECE: Final = 65_536
 """Bytes from which on events are written by themselves."""
 LONGEST: Final = 64_000_000
@@ -164,7 +166,7 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
 
 
 def _object(kind: str, data: str) -> dict[str, Any] | None:
-    if not data.strip() or kind == "ping":
+    if kind.lower() in _SIGNS_OF_LIFE or data.strip().lower() in ("", "null", *_SIGNS_OF_LIFE):
         return None
     try:
         document = reply_json(data)
@@ -181,7 +183,7 @@ def _object(kind: str, data: str) -> dict[str, Any] | None:
         raise UpstreamError("the upstream sent an event that is nested too deep")
     if document.get("type") == "ping":
         return None
-    if is_error(document):
+    if is_error_event(document):
         raise UpstreamError("the upstream reported an error", reported_error(document))
     return document
 
