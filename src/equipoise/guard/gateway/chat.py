@@ -15,7 +15,7 @@ from starlette.responses import Response
 from equipoise.guard.gateway import chat_request
 from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan, refuse_server_tools
 from equipoise.guard.gateway.chat_call import ChatCall
-from equipoise.guard.gateway.chat_response import answer_whole, require_capacity
+from equipoise.guard.gateway.chat_response import answer_whole, judged, require_capacity
 from equipoise.guard.gateway.chat_stream import ChatStream
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.dialects import passed_back
@@ -24,10 +24,7 @@ from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
 from equipoise.guard.gateway.request_body import read_json, worked_on
-from equipoise.guard.guard_input import GuardInput
 
-_NEVER_OF_A_MODEL: Final = (401, 403, 404, 429)
-"""Statuses of errors before a model is asked."""
 ROUTE: Final = "/v1/chat/completions"
 
 
@@ -86,14 +83,12 @@ async def complete(
         require_capacity(call, stream=stream)
         # After the checks, so that the operator's own words are judged neither as the user's nor as a reason to refuse.
         body = chat_request.with_prompt(call, body)
-        upstream = await _send(call, body, stream=stream)
-        call.upstream_headers = passed_back(upstream.headers)
         if stream:
-            return await ChatStream(call, request, upstream).answer()
-        return await answer_whole(call, request, upstream)
+            return await ChatStream(call, request, partial(_send, call, body, stream=True)).answer()
+        return await answer_whole(call, request, await _send(call, body, stream=False))
     except RequestProblem as problem:
         if not call.written:
-            problem = await _judged(call, problem)
+            problem = await judged(call, problem)
             call.log.status = problem.status
             await call.write()
         problem.headers = {**call.response_headers(), **problem.headers}
@@ -106,21 +101,6 @@ async def complete(
         raise
 
 
-async def _judged(call: ChatCall, problem: RequestProblem) -> RequestProblem:
-    """An error, without the upstream's words if they are harmful: some servers repeat in them what a model wrote."""
-    policy = call.policy
-    if not problem.reported or problem.status in _NEVER_OF_A_MODEL or not policy.output.enabled:
-        return problem
-    decision = await call.service.check("output", GuardInput(problem.reported, ""), policy, rewrite=False)
-    if not decision.changed:
-        return problem
-    call.decisions.append((decision, problem.reported))
-    message = f"the upstream answered with status {problem.status}"
-    # Names stay: clients go by them.
-    code = "upstream_error" if len(str(problem.code).split()) > 1 else problem.code
-    return RequestProblem(problem.status, message, code, problem.headers)
-
-
 async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> httpx.Response:
     """The upstream's response: to the chat request, or to the client's own where the upstream speaks its API.
 
@@ -131,11 +111,14 @@ async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> htt
     headers = service.upstream.headers(call.headers, pass_on=not service.keys.are_needed)
     if call.native is None:
         content = await worked_on(call.headers, partial(_as_bytes, body))
-        return await service.upstream.send(content, headers, stream=stream)
-    native = call.native
-    content = await asyncio.to_thread(lambda: _as_bytes(native.sent(call.checked_pictures)))
-    headers = native.headers(headers, call.headers, service.upstream)
-    return await service.upstream.send(content, headers, stream=stream, path=native.path)
+        response = await service.upstream.send(content, headers, stream=stream)
+    else:
+        native = call.native
+        content = await asyncio.to_thread(lambda: _as_bytes(native.sent(call.checked_pictures)))
+        headers = native.headers(headers, call.headers, service.upstream)
+        response = await service.upstream.send(content, headers, stream=stream, path=native.path)
+    call.upstream_headers = passed_back(response.headers)
+    return response
 
 
 def _as_bytes(body: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from starlette.responses import Response
@@ -21,6 +21,10 @@ from equipoise.guard.gateway.reply_choices import ReplyChoice, beside_choices, p
 from equipoise.guard.gateway.reply_forms import as_whole
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.upstream import parsed
+from equipoise.guard.guard_input import GuardInput
+
+_NEVER_OF_A_MODEL: Final = (401, 403, 404, 429)
+"""Statuses of errors before a model is asked."""
 
 
 def require_capacity(call: ChatCall, *, stream: bool) -> None:
@@ -132,3 +136,18 @@ async def check_choice(call: ChatCall, request: ChatRequest, choice: ReplyChoice
             call.rules.close(call.receipts, part.path, part.kind, decision)
     raise_if_withheld(decision, "reply")
     return decision
+
+
+async def judged(call: ChatCall, problem: RequestProblem) -> RequestProblem:
+    """An error, without the upstream's words if they are harmful: some servers repeat in them what a model wrote."""
+    policy = call.policy
+    if not problem.reported or problem.status in _NEVER_OF_A_MODEL or not policy.output.enabled:
+        return problem
+    decision = await call.service.check("output", GuardInput(problem.reported, ""), policy, rewrite=False)
+    if not decision.changed:
+        return problem
+    call.decisions.append((decision, problem.reported))
+    message = f"the upstream answered with status {problem.status}"
+    # Names stay: clients go by them.
+    code = "upstream_error" if len(str(problem.code).split()) > 1 else problem.code
+    return RequestProblem(problem.status, message, code, problem.headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from equipoise.errors import OutputError
 from equipoise.guard.decision import GuardDecision, sha256
 from equipoise.guard.gateway.blobs import Blob, aread
 from equipoise.guard.gateway.chat_call import LEFT_OUT, ChatCall
+from equipoise.guard.gateway.chat_response import judged
 from equipoise.guard.gateway.content_parts import ChatRequest
 from equipoise.guard.gateway.errors import RequestProblem, unrecorded
 from equipoise.guard.gateway.reply_forms import as_stream
@@ -29,11 +30,14 @@ class ChatStream:
     Args:
         call: the request's call.
         request: the request's parts.
-        upstream: the upstream's response, not read yet.
+        send: asks the upstream; its response is not read yet.
     """
 
-    def __init__(self, call: ChatCall, request: ChatRequest, upstream: httpx.Response) -> None:
-        self._call, self._request, self._upstream = call, request, upstream
+    def __init__(self, call: ChatCall, request: ChatRequest, send: Callable[[], Awaitable[httpx.Response]]) -> None:
+        self._call, self._request, self._send = call, request, send
+        self._upstream: httpx.Response | None = None
+        self._begun = False
+        """Whether the response has begun before the upstream answered."""
         self._stats = StreamStats()
         self._settled = False
         self._closing = False
@@ -42,16 +46,8 @@ class ChatStream:
         """The response, once its first event is there.
 
         Raises:
-            RequestProblem: the upstream sent no stream, or its beginning could not be checked and nothing was sent.
+            RequestProblem: no answer, or no stream, or its beginning could not be checked and nothing was sent.
         """
-        if not is_event_stream(self._upstream):
-            await self._upstream.aclose()
-            if not self._upstream.is_stream_consumed:
-                raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
-            if self._call.native is not None:
-                self._upstream = self._call.native.as_stream(self._upstream)
-            else:
-                self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
         opened = StartedStream(self._events(), self._settle)
 
         def close() -> None:
@@ -64,6 +60,12 @@ class ChatStream:
             # Nothing has been sent yet. A failure until the first event can still be answered with a status of its own;
             # after it the status is 200 for good, and an error is an event.
             await opened.wait()
+            self._begun = not opened.is_ready
+            failure = opened.failure
+            if failure is not None:
+                # Whoever answers with a problem records it.
+                self._settled = isinstance(failure, RequestProblem)
+                raise failure
             problem = self._stats.unsent_problem()
             if problem is not None:
                 await opened.rest()
@@ -86,10 +88,40 @@ class ChatStream:
             self._settled = True
             self._call.log.status = 499
             await self._finish()
-        await self._upstream.aclose()
+        if self._upstream is not None:
+            await self._upstream.aclose()
+
+    async def _opened(self) -> httpx.Response:
+        """The upstream's stream, not read yet.
+
+        Raises:
+            RequestProblem: the upstream gave no answer, or sent no stream.
+        """
+        upstream = self._upstream = await self._send()
+        if is_event_stream(upstream):
+            return upstream
+        await upstream.aclose()
+        if not upstream.is_stream_consumed:
+            raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
+        native = self._call.native
+        return native.as_stream(upstream) if native else as_stream(upstream, usage=self._call.wants_usage)
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
-        """The events for the client; the entry is written before `[DONE]`."""
+        """The events for the client, from the request to the upstream on; the entry is written before `[DONE]`.
+
+        Raises:
+            RequestProblem: the upstream gave no stream, and the response has not begun.
+        """
+        try:
+            response = await self._opened()
+        except RequestProblem as problem:
+            if not self._begun:
+                raise
+            problem = await judged(self._call, problem)
+            self._call.log.status = problem.status
+            yield event(problem.body())
+            yield await self._finish()
+            return
         policy, rules = self._call.policy, self._call.rules
         # There is nothing to hold back if the rail is off, or if the policy only observes.
         mode = "off" if not policy.output.enabled else policy.stream.mode
@@ -109,8 +141,8 @@ class ChatStream:
         )
         # Both are closed here, in this order: a client may leave while either waits.
         async with (
-            aclosing(read(self._upstream)) as upstream,
-            aclosing(guarded.run(upstream, self._upstream.aclose)) as events,
+            aclosing(read(response)) as upstream,
+            aclosing(guarded.run(upstream, response.aclose)) as events,
         ):
             async for part in events:
                 # The entry is on the disk before the client learns that the stream is complete: no reply exists that

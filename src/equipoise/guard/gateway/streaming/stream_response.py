@@ -53,6 +53,17 @@ class StartedStream:
         # `wait` does not cancel the task at the timeout, as `wait_for` would: the event is still to come.
         await asyncio.wait({self._first}, timeout=seconds)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first event is there, or there is none."""
+        return self._first.done()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What was raised instead of the first event; None where nothing was, or no event is there yet."""
+        error = self._first.exception() if self._first.done() and not self._first.cancelled() else None
+        return error if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration) else None
+
     async def rest(self) -> None:
         """Read and discard the rest."""
         with suppress(StopAsyncIteration):
