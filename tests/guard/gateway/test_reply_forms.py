@@ -108,6 +108,29 @@ async def test_harm_in_pieces_is_put_together_before_it_is_judged(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("contents", "content"),
+    [
+        (["Mix ", "flour ", "and water."], "Mix flour and water."),
+        (["Mix ", "Mix flour ", "Mix flour and water."], "Mix flour and water."),
+        (["Mix ", "Mix flour and water.", ""], "Mix flour and water."),
+        (["a ", "bo", "mb"], None),
+        (["a ", "a bo", "a bomb"], None),
+    ],
+)
+async def test_messages_instead_of_deltas_are_put_together_and_judged(
+    tmp_path: Path, contents: list[str], content: str | None
+) -> None:
+    parts = [
+        {"id": "c", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": end}]}
+        for text, end in zip(contents, [*[None] * (len(contents) - 1), "stop"], strict=True)
+    ]
+    async with gateway(tmp_path, lambda _: pieces(*wire(parts)), policy=REFUSES) as served:
+        (choice,) = (await served.chat()).json()["choices"]
+        assert choice["message"]["content"] == content
+        assert choice["finish_reason"] == ("stop" if content else "content_filter")
+
+
+@pytest.mark.parametrize(
     ("parts", "status", "message"),
     [
         ([chunk({"content": "a"}), {"error": {"message": "overload", "code": 503}}], 503, "overload"),

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Any, Final
 
 import httpx
@@ -119,6 +120,7 @@ async def _read(content: bytes) -> dict[str, Any]:
 async def _joined(parts: AsyncGenerator[dict[str, Any] | None, None]) -> dict[str, Any]:
     completion: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
+    messages: dict[int, list[Mapping[str, Any]]] = {}
     number, complete = 0, False
     async for chunk in parts:
         number += 1
@@ -131,14 +133,30 @@ async def _joined(parts: AsyncGenerator[dict[str, Any] | None, None]) -> dict[st
             if not isinstance(choice, Mapping):
                 continue
             index = choice_number(choice, 0)
-            # Perplexity repeats the whole message so far beside each delta.
+            # Perplexity repeats the whole message so far beside each delta; others send messages alone.
+            if isinstance(choice.get("message"), Mapping):
+                messages.setdefault(index, []).append(choice["message"])
             piece = {name: value for name, value in choice.items() if name not in ("message", "delta")}
             piece["index"] = index
             delta = choice.get("delta") if isinstance(choice.get("delta"), Mapping) else {}
             choices[index] = _merged(choices.get(index, {}), {**piece, "message": delta})
     if not choices or number > _LONGEST or not (complete or all(map(_is_finished, choices.values()))):
         raise UpstreamError("the upstream ended in the middle of its reply")
+    for index, choice in choices.items():
+        if index in messages and not any(value for name, value in choice["message"].items() if name != "role"):
+            choice["message"] = _message(messages[index])
     return {**completion, "object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
+
+
+def _message(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The message of a stream without deltas: the last one where each repeats the one before, or all in pieces."""
+    contents = [str(part["content"]) for part in parts if part.get("content")]
+    grows = all(later.startswith(earlier) for earlier, later in pairwise(contents))
+    message: dict[str, Any] = {}
+    for part in parts:
+        latest = {name: value for name, value in part.items() if value or name not in message}
+        message = {**message, **latest} if grows else _merged(message, part)
+    return message
 
 
 def _is_finished(choice: Mapping[str, Any]) -> bool:
