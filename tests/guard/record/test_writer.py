@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.errors import OutputError
-from equipoise.guard.record import store, writer
+from equipoise.guard.record import database, writer
 from equipoise.guard.record.entry import RecordEntry
 from equipoise.guard.record.store import AuditRecord
 from equipoise.guard.record.writer import TRIAL, SingleError, Stored, Writer
@@ -179,7 +179,7 @@ def test_waiting_for_a_locked_record_has_an_end(tmp_path: Path) -> None:
 
 
 def test_a_record_that_stays_locked_fails_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "TURN", 0.1)
+    monkeypatch.setattr(database, "TURN", 0.1)
     with AuditRecord(str(tmp_path / "r.db")) as record:
         with locked(tmp_path / "r.db"), pytest.raises(OutputError, match="locked"):
             record.append(entry())
