@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from equipoise.judges import phrase_packs, text_preprocessing
+from equipoise.judges import phrase_packs, prompt_forms, text_preprocessing
 from equipoise.judges.refusal_patterns import canonical
 
 SAYS: Final = (
@@ -96,7 +96,9 @@ def speech_in_a_name(prompt: str, text: str) -> str | None:
         return None
     if re.search(EXAMPLE, request_text):
         return "the refusal of a model"
-    if re.search(INSTRUCTIONS, request_text) or any(is_own(sentence) or is_bare(sentence) for sentence in denying):
+    if re.search(INSTRUCTIONS, request_text) or prompt_forms.asks_for_a_view(prompt):
+        return None
+    if any(is_own(sentence) or is_bare(sentence) for sentence in denying):
         return None
     for pattern, form in ((SAYS, "somebody's words"), (ROLE, "spoken in a role"), (NOTICE, "a short text")):
         if re.search(pattern, request_text):
