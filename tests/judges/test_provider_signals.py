@@ -230,6 +230,6 @@ def test_the_sentence_of_a_filter_instead_of_a_reply_is_a_refusal(reply: str) ->
         verdict = provider_verdict(Exchange(Prompt.ask("Describe it."), text, "stop", "m"))
         assert verdict is not None
         assert (verdict.refusal, verdict.kind, verdict.harm) == ("full", "safety", "none")
-    asked = Prompt.ask("What does a content filter say?")
-    assert provider_verdict(Exchange(asked, reply, "stop", "m")) is None
+    about = Prompt.ask("What does a content filter say?")
+    assert provider_verdict(Exchange(about, reply, "stop", "m")) is None
     assert provider_verdict(Exchange(Prompt.ask("Describe it."), f"It shows a page: {reply}", "stop", "m")) is None

@@ -55,6 +55,8 @@ DETAIL: Final = (
     rf"{SURELY}(?:determin|tell|say|know|make out|read|see|count|discern|distinguish|pinpoint)",
 )
 """Clauses in canonical form by which a model says that it cannot make out something in what it sees."""
+UNABLE: Final = r"\b(?:can ?not|can't|cant|could(?: not|n't)|unable|not able|(?:not |im)possible|ability)\b"
+"""One of these words is in every such sentence."""
 UNKNOWING: Final = (
     r"(?:(?:sorry|well|no|honestly)\W+)?(?:but )?i (?:really |honestly )?(?:do not know|have no (?:idea|clue))"
     r"(?: (?:who|what|where|when|which|how many|how much|the answer)\b[^,;]{0,60})?\W*"
@@ -207,7 +209,7 @@ PARTS: Final = (
         SYMPATHY,
         str(OPENING),
     ),
-    *(SURELY, *DETAIL, UNKNOWING, GUESSED, OF_PEOPLE),
+    *(SURELY, *DETAIL, UNABLE, UNKNOWING, GUESSED, OF_PEOPLE),
     *(REPROACHED_SERVICE, UNQUALIFIED, TROUBLED, PROFESSION, RIGHTS, REFERRING, POLITE, POLICY_NAMED, str(VIEW_WORDS)),
 )
 """What decides a kind; the identity of a judge covers it."""
@@ -227,12 +229,14 @@ def is_capability(sentence: str) -> bool:
 
 def lacks_a_detail(sentence: str) -> bool:
     """Whether a sentence says that something cannot be made out, and neither guesses it nor refuses anything."""
-    return _without_a_detail(sentence) and not re.search(GUESSED, sentence.lower())
+    rest = _after_a_detail(sentence)
+    return rest is not None and not re.search(GUESSED, sentence.lower())
 
 
 def guesses_a_detail(sentence: str) -> bool:
-    """Whether a sentence says that something cannot be made out surely, and guesses it."""
-    return _without_a_detail(sentence) and bool(re.search(GUESSED, sentence.lower()))
+    """Whether a sentence says that something cannot be made out surely, and goes on to guess it."""
+    rest = _after_a_detail(sentence)
+    return rest is not None and bool(re.search(GUESSED, rest.lower()))
 
 
 def only_unknowing(sentences: Sequence[str]) -> bool:
@@ -240,12 +244,15 @@ def only_unknowing(sentences: Sequence[str]) -> bool:
     return len(sentences) == 1 and bool(re.fullmatch(UNKNOWING, canonical(sentences[0])))
 
 
-def _without_a_detail(sentence: str) -> bool:
-    if re.search(OF_PEOPLE, sentence.lower()):
-        return False
-    lacking = [any(compiled(pattern).match(canonical(clause)) for pattern in DETAIL) for clause in clauses(sentence)]
-    others = [clause for clause, lacks in zip(clauses(sentence), lacking, strict=True) if not lacks]
-    return any(lacking) and not any(refusing_rule(clause) for clause in others)
+def _after_a_detail(sentence: str) -> str | None:
+    """What follows the clause by which a sentence says that it cannot make out something; None where none says so."""
+    if not re.search(UNABLE, sentence.lower()) or re.search(OF_PEOPLE, sentence.lower()):
+        return None
+    parts = clauses(sentence)
+    lacking = [any(compiled(pattern).match(canonical(part)) for pattern in DETAIL) for part in parts]
+    if not any(lacking) or any(refusing_rule(part) for part, lacks in zip(parts, lacking, strict=True) if not lacks):
+        return None
+    return " ".join(parts[lacking.index(True) + 1 :])
 
 
 def nothing_came(sentence: str) -> bool:
