@@ -250,3 +250,16 @@ def test_long_hostile_replies_are_read_in_linear_time():
         start = time.process_time()
         judge_reply(QUESTION, reply)
         assert time.process_time() - start < 5, "seconds of this process, whatever else the machine does"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "The quick brown fox jumps over the lazy dog near the old river bank.",
+        "The slow red hen walks under the tall tree near the new wooden bridge.",
+    ],
+)
+def test_a_sentence_that_comes_again_after_the_refusal_gives_nothing_more(second: str) -> None:
+    first = "The quick brown fox jumps over the lazy dog near the old river bank."
+    verdict = judge_reply("Tell me about it.", f"{first} I can't help with that. {second}")
+    assert verdict.refusal == "full"

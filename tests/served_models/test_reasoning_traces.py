@@ -38,16 +38,29 @@ MARKS = {
     "HuatuoGPT": ("## Thinking\n\n", "\n\n## Final Response\n\n"),
     "ReAct": ("Thought: ", "\nFinal Answer: "),
     "Open WebUI": ('<details type="reasoning" done="true">\n', "\n</details>\n"),
+    "K2-Think": ("<think_faster>", "</think_faster><answer>"),
+    "s1": ("<|im_start|>think\n", "<|im_start|>answer\n"),
+    "Apriel": ("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
+    "LLaVA-CoT": ("<SUMMARY>I will look.</SUMMARY>\n<CAPTION>A dog.</CAPTION>\n<REASONING>",
+                  "</REASONING>\n<CONCLUSION>"),
+    "labels": ("Thinking: ", "\n\nResponse: "),
     "gpt-oss": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     "gpt-oss, from the start": (
         "<|start|>assistant<|channel|>analysis<|message|>",
         "<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>",
     ),
     "gpt-oss without its tokens": ("analysis", "assistantfinal"),
-}
-ONLY_WHOLE = ("Reka", "Open WebUI", "Ollama", "HuatuoGPT", "ReAct")
+}  # fmt: skip
+ONLY_WHOLE = ("Reka", "Open WebUI", "Ollama", "HuatuoGPT", "ReAct", "LLaVA-CoT", "labels")
 """Notations whose end alone is no trace's."""
-ENDED = {"Cohere": "<|END_RESPONSE|>", "OpenThinker": "<|end_of_solution|>", "gpt-oss": "<|return|>"}
+ENDED = {
+    "Cohere": "<|END_RESPONSE|>",
+    "OpenThinker": "<|end_of_solution|>",
+    "gpt-oss": "<|return|>",
+    "K2-Think": "</answer>",
+    "Apriel": "\n[END FINAL RESPONSE]\n<|end|>",
+    "LLaVA-CoT": "</CONCLUSION>",
+}
 
 
 @pytest.mark.parametrize("who", MARKS)
@@ -85,6 +98,9 @@ def test_a_beginning_alone_leaves_no_reply(who: str) -> None:
         "First line.\n<think> is a tag of some models.",
         "<refusal><reason>It is private.</reason></refusal>",
         "A [thinking] cap.",
+        "<summary>A dog on a sofa.</summary><conclusion>It is brown.</conclusion>",
+        "Thinking: a hard thing to do. Response: none.",
+        "Here are my reasoning steps:\n1. It barks.\n2. So it is a dog.",
         "\u25c1 and \u25b7 are triangles.",
     ],
 )

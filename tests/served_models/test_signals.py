@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.served_models.signals import NOT_REFUSING, TABLE, Signal, ending, filtered, find
+from equipoise.served_models.signals import AUDITED, MODERATED, NOT_REFUSING, TABLE, Signal, ending, filtered, find
 
 SPOKEN = {
     r"^(?:litellm\.)?ContentPolicyViolationError:": "litellm.BadRequestError: litellm.ContentPolicyViolationError: no",
@@ -31,7 +31,22 @@ SPOKEN = {
         'org/model requires moderation on OpenAI. Your input was flagged for "violence". No credits were charged.'
     ),
     r"\bInvalid model name passed in model=": "/chat/completions: Invalid model name passed in model=m. Call x",
-    r"Violated (?:guardrail|content safety|OpenAI moderation) policy\.?$": "Violated guardrail policy",
+    r"Violated (?:(?:[\w ]{1,30} )?guardrail|content safety|OpenAI moderation) policy\.?$": (
+        "Violated Azure Prompt Shield guardrail policy"
+    ),
+    r"Content blocked: (?:(?:\S+ category )?keyword .{1,200}|.{1,80} pattern) detected\b": (
+        "Content blocked: harmful_violence category keyword 'bomb' detected (severity: high)"
+    ),
+    r"Azure Content Safety Guardrail: .{1,60} crossed severity \d": (
+        "Azure Content Safety Guardrail: Hate crossed severity 2, Got severity: 4"
+    ),
+    r"(?:Content|Response|Streaming response) blocked by Model Armor\b": "Content blocked by Model Armor",
+    r"request failed content safety check(?:: breached category \[|\.?$)": (
+        "request failed content safety check: breached category [Violence] at level 2"
+    ),
+    r"Claude(?: \w+)? is unable to respond to this request, which appears to violate our Usage Policy\b": (
+        "Claude Code is unable to respond to this request, which appears to violate our Usage Policy (https://a.b/aup)."
+    ),
     r"(?:Prompt|Response) blocked due to security configurations\.?$": (
         "AiError: 2016: Prompt blocked due to security configurations"
     ),
@@ -56,11 +71,16 @@ SPOKEN = {
     ),
 }
 """A message for each row that reads messages."""
+BESIDE = {
+    MODERATED: "Invalid prompt: your request was flagged as unsafe.",
+    AUDITED: "输入内容审核不通过，涉嫌违规",
+}
+"""A message for each row that counts only beside one."""
 
 
 def body_of(row: Signal) -> dict[str, Any]:
     if row.form == "code":
-        return {"error": {"message": "no", "code": row.value}}
+        return {"error": {"message": BESIDE[row.beside] if row.beside else "no", "code": row.value}}
     if row.form == "path":
         value: Any = "text" if row.value == "*" else row.value
         for name in reversed(row.path):
@@ -109,7 +129,7 @@ BODIES: list[tuple[int, Any]] = [
                                 "due to the prompt triggering Azure OpenAI's content management policy. Please",
                      "code": "400"}}),
     (400, {"error": {"message": "litellm.BadRequestError: OpenAIException - " + json.dumps(
-        {"error": {"message": "no", "code": "invalid_prompt"}}) + ". Received Model Group=m", "code": "400"}}),
+        {"error": {"message": "flagged as bad", "code": "invalid_prompt"}}) + ". Received Model Group=m"}}),
     # xAI
     (403, {"code": "The caller does not have permission to execute the specified operation",
            "error": "Content violates usage guidelines. Team: t, Model: m, Failed check: SAFETY_CHECK_TYPE_BIO"}),
@@ -121,7 +141,7 @@ BODIES: list[tuple[int, Any]] = [
         "provider_name": "p", "raw": json.dumps({"error": {"code": "content_filter", "message": "no"}})}}}),
     # other gateways
     (400, {"error": {"message": "Error from provider(p,m: 400): " + json.dumps(
-        {"error": {"message": "no", "code": "invalid_prompt"}}), "type": "api_error"}}),
+        {"error": {"message": "flagged as bad", "code": "invalid_prompt"}}), "type": "api_error"}}),
     (400, {"error": {"message": "Error code: 400 - {'error': {'message': 'no', 'code': 'content_filter'}}"}}),
     # Moonshot, DashScope, Gemini
     (400, {"error": {"type": "content_filter", "message": "The request was rejected because it was high risk"}}),
@@ -152,6 +172,13 @@ BODIES: list[tuple[int, Any]] = [
     (400, {"input_guardrail": [{"flagged": True}], "finishReason": "input_guardrail_triggered"}),
     (400, {"error_code": "BAD_REQUEST", "message": json.dumps({"finishReason": "output_guardrail_triggered"})}),
     (424, {"success": False, "error": [{"code": 2016, "message": "Prompt blocked due to security configurations"}]}),
+    (403, {"error": {"message": str({"error": "Content blocked: keyword 'bomb' detected", "keyword": "bomb"})}}),
+    (400, {"error": {"message": {"error": "Content blocked by Model Armor", "model_armor_response": {}}}}),
+    (403, {"object": "error", "message": "no", "type": "guardrail_blocked", "code": "1911"}),
+    (400, {"error": {"message": "no", "type": "guardrail_violation", "code": "panw_prisma_airs_blocked"}}),
+    # numbers, with the words that stand beside them
+    (200, {"code": 10014, "message": "输出内容涉及敏感信息，审核不通过", "sid": "s"}),
+    (403, {"error_code": "ModelArts.81011", "error_msg": "May contain sensitive information, please try again."}),
     (446, {"error": {"message": "The guardrail checks failed.", "type": "hooks_failed"}, "hook_results": {}}),
 ]  # fmt: skip
 
@@ -175,6 +202,9 @@ def test_bodies_that_servers_send_for_a_refusal(status: int, body: Any) -> None:
         (200, {"choices": [], "promptFeedback": {"safetyRatings": []}}),
         (200, {"choices": [], "base_resp": {"status_code": 1004}}),
         (400, {"error": {"code": 1301, "message": "A number alone is no name."}}),
+        (400, {"code": 10013, "message": "A number alone is no name."}),
+        (403, {"error_code": "ModelArts.81005", "error_msg": "The free quota has been used up."}),
+        (403, {"error": "Access to this model was blocked by your organisation's guardrail policy."}),
         (400, {"error": {"code": "content_filter_error", "message": "The filter could not be reached."}}),
         (400, {"detail": [{"type": "json_invalid", "input": {"code": "content_filter"}}]}),
         # A guardrail that broke, a filter that found nothing, and codes whose part means something else.
@@ -204,12 +234,25 @@ def test_bodies_that_are_no_refusal(status: int, body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["Invalid Responses API request", "Invalid prompt: The messages do not match the ModelMessage[] schema."]
+    "message",
+    [
+        "Invalid Responses API request",
+        "Invalid prompt: The messages do not match the ModelMessage[] schema.",
+        "Prompt is too long: 200000 tokens > 128000",
+        "Invalid prompt: image could not be decoded",
+        "",
+    ],
 )
 def test_invalid_prompt_of_a_malformed_request_is_no_refusal(message: str) -> None:
     signal = find({"error": {"code": "invalid_prompt", "message": message}}, 400)
+    assert signal is None or signal.means == "broken"
+
+
+def test_invalid_prompt_counts_beside_words_of_a_policy() -> None:
+    message = "Invalid prompt: we've limited access to this content for safety reasons."
+    signal = find({"error": {"code": "invalid_prompt", "message": message}}, 400)
     assert signal is not None
-    assert signal.means == "broken"
+    assert signal.means == "refusal"
 
 
 def test_rows_that_contradict_each_other_are_no_refusal() -> None:

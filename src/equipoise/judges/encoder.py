@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from equipoise.judges.encoder_arrays import Array, ArrayEncoder
     from equipoise.judges.encoder_input import EncoderWindow
 
-VERSION: Final = "1"
-"""Raised when the way the weights are used changes."""
+VERSION: Final = "2"
+"""Raised when the way the weights are used, or what is read of a reply, changes."""
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 """The trained weights that ship with the package."""

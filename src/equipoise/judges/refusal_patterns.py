@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Literal
 
 from equipoise.judges import text_preprocessing
@@ -179,6 +179,8 @@ REPORTED: Final = r"\b(?:says?|said|reads?|replie[sd]|asked|states|whether|suppo
 """Words after which the rest of a sentence is reported or supposed speech."""
 
 
+# Every kind of clause is matched against a clause, and each match begins here.
+@lru_cache(maxsize=256)
 def canonical(clause: str) -> str:
     """A clause in lower case with contractions written out and fillers and lead-ins dropped."""
     # The order matters: contractions first, since `can't` must be two words before fillers between them can be dropped

@@ -10,10 +10,11 @@ import re
 from typing import Final
 
 PAIRS: Final[dict[str, tuple[str, str]]] = {
-    # DeepSeek-R1, Qwen3, Granite, Phi-4, Hunyuan: <think>; EXAONE: <thought>; Seed-OSS: <seed:think>
+    # DeepSeek-R1, Qwen3, Granite, Phi-4, Hunyuan: <think>; EXAONE: <thought>; Seed-OSS: <seed:think>; K2-Think:
+    # <think_faster>
     "think": (
-        r"<(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)(?:\s[^<>\n]*)?>",
-        r"</(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)\s*>",
+        r"<(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)(?:_\w+)?(?:\s[^<>\n]*)?>",
+        r"</(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)(?:_\w+)?\s*>",
     ),
     "think in bars": (
         r"<[|\uff5c](?:begin.of.)?think(?:ing)?[|\uff5c]>",
@@ -25,6 +26,10 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
     "OpenThinker": (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     "Gemma": (r"<\|channel>thought", r"<channel\|>"),
     "MedGemma": (r"<unused94>", r"<unused95>"),
+    "s1": (r"<\|im_start\|>think\b", r"<\|im_start\|>answer\b"),
+    "Apriel": (r"Here are my reasoning steps:[ \t]*\n", r"\[BEGIN FINAL RESPONSE\]"),
+    "LLaVA-CoT": (r"<SUMMARY>", r"</REASONING>\s*<CONCLUSION>"),
+    "labels": (r"Thinking:\s", r"\n(?:Final )?(?:Response|Answer):[ \t]*"),
     "Open WebUI": (r"<details\b[^>\n]*type=\"reasoning\"[^>\n]*>", r"</details\s*>"),
     "Ollama": (r"Thinking\.\.\.[ \t]*\n", r"\n\.\.\.done thinking\.[ \t]*"),
     "HuatuoGPT": (
@@ -39,13 +44,13 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 """Beginning and end of a trace, by whose notation it is; regular expressions."""
-ONLY_FIRST: Final = frozenset({"Open WebUI", "Ollama", "HuatuoGPT", "ReAct", "other tag"})
+ONLY_FIRST: Final = frozenset({"Open WebUI", "Ollama", "HuatuoGPT", "ReAct", "other tag", "LLaVA-CoT", "labels"})
 """Notations that count only where the text begins with one, and never by their end alone."""
-NEEDS_END: Final = frozenset({"HuatuoGPT", "ReAct"})
-"""Those among them whose beginning alone may be a reply's own heading."""
+NEEDS_END: Final = frozenset({"HuatuoGPT", "ReAct", "LLaVA-CoT", "labels", "Apriel"})
+"""Notations whose beginning alone may be a reply's own heading."""
 WRAPPERS: Final = (
     r"</?(?:answer|response|final|final_answer|output)>|<\|(?:START|END)_RESPONSE\|>|<\|(?:begin|end)_of_solution\|>"
-    r"|<\|(?:begin|end)_of_box\|>"
+    r"|<\|(?:begin|end)_of_box\|>|\[END FINAL RESPONSE\]|</?CONCLUSION>"
 )
 """Tags around the reply itself; only they go, and only beside a trace."""
 STOPS: Final = r"<\|(?:end|return|call|eot_id|im_end|endoftext|end_of_text|eom_id)\|>"

@@ -49,6 +49,8 @@ class Signal:
     """For `path`: the last names on the way to the field; `*` is any name."""
     statuses: frozenset[int] | None = None
     """Statuses of HTTP with which it counts; None is any of 4xx that may be about a prompt."""
+    beside: str | None = None
+    """For `code`: what a message of the same body must hold, a regular expression; None where the code is enough."""
 
     def counts_with(self, status: int | None) -> bool:
         """Whether it counts with a status; an unknown one (a stream, a response with status 200) rules nothing out."""
@@ -59,8 +61,10 @@ class Signal:
         return 400 <= status < 500 and (self.means != "refusal" or status not in NOT_REFUSING)
 
 
-def _codes(means: Meaning, who: str, *values: str, statuses: frozenset[int] | None = None) -> list[Signal]:
-    return [Signal(means, "code", value, who, statuses=statuses) for value in values]
+def _codes(
+    means: Meaning, who: str, *values: str, statuses: frozenset[int] | None = None, beside: str | None = None
+) -> list[Signal]:
+    return [Signal(means, "code", value, who, statuses=statuses, beside=beside) for value in values]
 
 
 def _paths(who: str, path: tuple[str, ...], *values: str) -> list[Signal]:
@@ -83,13 +87,18 @@ FAILURES: Final = frozenset(
 """Words beside them that say that it failed, or found nothing."""
 GATEWAYS: Final = frozenset({400, 403, 422, 500})
 """Gateways wrap a filter's error into 500 as well."""
+MODERATED: Final = r"(?i)\bflagged (?:as|by|for)\b|\busage polic(?:y|ies)\b|\bsafety (?:reasons|system)\b"
+"""What OpenAI writes beside `invalid_prompt` of a policy; it and gateways give the code to malformed requests, too."""
+AUDITED: Final = r"审核|违规|敏感|(?i:\bsensitive\b|\baudit)"
+"""What Spark writes beside its numbers: examination, violation, sensitive."""
 GEMINI: Final = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "JAILBREAK",
                  "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION")  # fmt: skip
 """Why Gemini ends a reply of its own accord; a gateway may hand its candidates on as they are."""
 
 TABLE: Final[tuple[Signal, ...]] = (
     # Codes, in the body of an error.
-    *_codes("refusal", "OpenAI", "content_policy_violation", "content_policy", "moderation_blocked", "invalid_prompt"),
+    *_codes("refusal", "OpenAI", "content_policy_violation", "content_policy", "moderation_blocked"),
+    *_codes("refusal", "OpenAI, and gateways to it", "invalid_prompt", beside=MODERATED),
     *_codes("refusal", "OpenAI", "bio_policy", "cyber_policy", "safety_violation", "image_content_policy_violation"),
     *_codes("refusal", "Azure, Moonshot and many others", "content_filter", "content_filtered"),
     *_codes("refusal", "Azure", "ResponsibleAIPolicyViolation", "content_management_policy"),
@@ -97,12 +106,19 @@ TABLE: Final[tuple[Signal, ...]] = (
     *_codes("refusal", "DashScope", "data_inspection_failed"),
     *_codes("refusal", "Volcengine", "SensitiveContentDetected", "InputTextSensitiveContentDetected"),
     *_codes("refusal", "Volcengine", "InputImageSensitiveContentDetected", "OutputTextSensitiveContentDetected"),
+    *_codes("refusal", "Volcengine", "OutputImageSensitiveContentDetected", "InputVideoSensitiveContentDetected"),
     *_codes("refusal", "Volcengine", "InputTextRiskDetection", "InputImageRiskDetection", "OutputTextRiskDetection"),
     *_codes("refusal", "new-api", "sensitive_words_detected", "prompt_blocked", "violation_fee.grok.csam",
             statuses=GATEWAYS),
     *_codes("refusal", "Portkey, of a guardrail's verdict", "hooks_failed", statuses=frozenset({446})),
     *_codes("refusal", "Helicone", "PROMPT_THREAT_DETECTED"),
     *_codes("refusal", "StepFun", "censorship_blocked"),
+    *_codes("refusal", "Huawei's ModelArts", "ModelArts.81011"),
+    *_codes("refusal", "iFlytek's Spark, of the prompt and of the reply", "10013", "10014", statuses=GATEWAYS,
+            beside=AUDITED),
+    *_codes("refusal", "Mistral, of a guardrail", "guardrail_blocked", statuses=GATEWAYS),
+    *_codes("refusal", "LiteLLM, of Palo Alto's guardrail", "panw_prisma_airs_blocked",
+            "panw_prisma_airs_response_blocked", "guardrail_violation", statuses=GATEWAYS),
     *_codes("refusal", "Bedrock", "guardrail_intervened"),
     *_codes("refusal", "Gemini, where a gateway hands its reason on", "PROHIBITED_CONTENT"),
     *_codes("fatal", "OpenAI", "invalid_api_key", "insufficient_quota", "billing_hard_limit_reached"),
@@ -154,12 +170,22 @@ TABLE: Final[tuple[Signal, ...]] = (
     Signal("refusal", "sentence", r"Content Exists Risk\.?$", "DeepSeek", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"\S+ requires moderation on [^.]+\. Your input was flagged for \"", "OpenRouter",
            statuses=frozenset({403})),
-    Signal("refusal", "sentence", r"Violated (?:guardrail|content safety|OpenAI moderation) policy\.?$",
-           "LiteLLM, of its guardrails", statuses=GATEWAYS),
+    Signal("refusal", "sentence", r"Violated (?:(?:[\w ]{1,30} )?guardrail|content safety|OpenAI moderation) "
+           r"policy\.?$", "LiteLLM, of its guardrails", statuses=GATEWAYS),
+    Signal("refusal", "sentence", r"Content blocked: (?:(?:\S+ category )?keyword .{1,200}|.{1,80} pattern) detected\b",
+           "LiteLLM, of its content filter", statuses=GATEWAYS),
+    Signal("refusal", "sentence", r"Azure Content Safety Guardrail: .{1,60} crossed severity \d", "LiteLLM",
+           statuses=GATEWAYS),
+    Signal("refusal", "sentence", r"(?:Content|Response|Streaming response) blocked by Model Armor\b", "LiteLLM",
+           statuses=GATEWAYS),
     Signal("refusal", "sentence", r"(?:Prompt|Response) blocked due to security configurations\.?$", "Cloudflare",
            statuses=frozenset({400, 403, 424})),
     Signal("refusal", "sentence", r"Request failed content safety check\.?$", "Azure API Management",
            statuses=frozenset({403})),
+    Signal("refusal", "sentence", r"request failed content safety check(?:: breached category \[|\.?$)", "Kong",
+           statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"Claude(?: \w+)? is unable to respond to this request, which appears to violate our "
+           r"Usage Policy\b", "Anthropic", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains "
            r"sensitive words that violate Google's Responsible AI practices", "Vertex AI", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"(?:input|output) new_sensitive(?: \(102[67]\))?$", "MiniMax", statuses=GATEWAYS),
@@ -170,7 +196,7 @@ TABLE: Final[tuple[Signal, ...]] = (
     Signal("fatal", "sentence", r"Your credit balance is too low to access the Anthropic API", "Anthropic"),
     Signal("fatal", "sentence", "余额不足或无可用资源包", "Zhipu, 1113",
            statuses=frozenset({400, 429})),
-    # `invalid_prompt` of requests that are malformed, beside which the code says nothing of a policy.
+    # What gateways write of requests that are malformed.
     Signal("broken", "sentence", r"Invalid Responses API request\.?$", "OpenRouter"),
     Signal("broken", "sentence", r"(?:The )?messages (?:must not be empty|do(?:es)? not match the .{0,40}schema)",
            "gateways on Vercel's library"),
@@ -210,7 +236,13 @@ def find(body: Any, status: int | None = None) -> Signal | None:
         The row that it matches; None where no row does, or where rows contradict each other: then nothing says
         that a policy stopped the prompt.
     """
-    matches = [row for field in fields(body) for row in TABLE if row.counts_with(status) and _is(row, field)]
+    held = fields(body)
+    matches = [
+        row
+        for field in held
+        for row in TABLE
+        if row.counts_with(status) and _is(row, field) and (row.beside is None or _says(held, row.beside))
+    ]
     # `rate_limit_exceeded` of a type `insufficient_quota` will not pass later.
     others = sorted((row for row in matches if row.means != "refusal"), key=lambda row: row.means == "busy")
     if others and len(others) < len(matches):
@@ -255,6 +287,11 @@ def _is(row: Signal, field: Field) -> bool:
         return False
     pattern = _pattern(row.value)
     return any(pattern.search(text) if row.form == "token" else pattern.match(text) for text in unwrapped(field.value))
+
+
+def _says(held: Iterable[Field], wanted: str) -> bool:
+    """Whether a message among some fields holds what is wanted."""
+    return any(field.path[-1] in TEXTS and _pattern(wanted).search(field.value) for field in held)
 
 
 def _readings(code: str) -> Iterable[str]:

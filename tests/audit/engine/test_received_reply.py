@@ -166,9 +166,8 @@ def test_an_error_that_a_provider_turned_into_words_is_no_reply() -> None:
         read_reply(output("too long", "model_length"), {"code": "context_length_exceeded"}, failed=True)
     with pytest.raises(NoReplyError, match="IP"):
         read_reply(output("Your IP is blocked", "content_filter"), {"message": "Your IP is blocked"}, failed=True)
-    assert (
-        read_reply(output("flagged", "content_filter"), {"code": "invalid_prompt"}, failed=True).wire == "policy_error"
-    )
+    flagged = {"code": "invalid_prompt", "message": "flagged as unsafe"}
+    assert read_reply(output("flagged", "content_filter"), flagged, failed=True).wire == "policy_error"
 
 
 def test_no_choices_are_no_reply() -> None:
