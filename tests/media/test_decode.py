@@ -15,9 +15,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from equipoise.errors import PictureError
+from equipoise.media.appearance import read_appearance
 from equipoise.media.decode import DecodeLimits, decode_picture, open_picture
 
 DEFAULT = DecodeLimits()
+UNDO = {
+    orientation: Image.Transpose(number) for orientation, number in {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.items()
+}
+"""The inverse transpose for each orientation."""
 
 
 def noise(height: int = 12, width: int = 17, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -120,8 +125,7 @@ def test_cmyk_colours_are_not_inverted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> None:
     upright = Image.fromarray(noise())
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the inverse transpose for each orientation
-    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    stored = upright.transpose(UNDO[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
@@ -130,6 +134,21 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     assert not opened.getexif()
     opened.save(tmp_path / "b.png")
     assert np.array_equal(np.asarray(open_picture(tmp_path / "b.png")), np.asarray(upright))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_that_has_to_be_turned_is_turned(tmp_path: Path, mode: str, compression: str) -> None:
+    grey = Image.fromarray(noise(channels=1).astype(np.uint16) * 257)
+    upright = grey if mode == "I;16" else Image.fromarray(noise(channels=4)).convert(mode)
+    upright.save(tmp_path / "a.tif", compression=compression)
+    expected = np.asarray(open_picture(tmp_path / "a.tif"))
+    for orientation, undo in UNDO.items():
+        upright.transpose(undo).save(tmp_path / "b.tif", compression=compression, tiffinfo={274: orientation})
+        assert np.array_equal(np.asarray(open_picture(tmp_path / "b.tif")), expected)
+        seen = read_appearance(tmp_path / "b.tif").rgba
+        assert seen is None or seen.shape[:2] == expected.shape[:2]
+        assert (seen is not None) == (mode in ("LA", "RGBA"))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])

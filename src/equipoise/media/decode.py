@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -74,7 +74,7 @@ def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Ima
     # Before Pillow opens it: a pipe or a device would block, and an empty file has a message of its own.
     _require_content(path)
     _register_heif(path)
-    return _decode(lambda: path, path, limits)
+    return _decode(lambda: path.open("rb"), path, limits)
 
 
 def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
@@ -93,11 +93,16 @@ def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeL
     return _decode(lambda: io.BytesIO(data), name, limits)
 
 
-def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
+def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
     """The picture in a file, which is opened afresh at each call of `file`."""
     try:
-        # Warnings concern metadata we drop, and the size, which is checked here.
-        with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=_openers(limits)) as opened:
+        # Warnings concern metadata we drop, and the size, which is checked here. A stream and no path: Pillow would map
+        # some files of TIFF into memory, and take their rows for columns where they have to be turned.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            file() as stream,
+            Image.open(stream, formats=_openers(limits)) as opened,
+        ):
             # `open` has read the header only: what is refused here was never decoded.
             _require_pixels(opened, name)
             _require_still(opened, name, limits)
@@ -134,10 +139,10 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
         ) from None
 
 
-def _content(file: Callable[[], Path | io.BytesIO]) -> bytes:
+def _content(file: Callable[[], BinaryIO]) -> bytes:
     # Opened afresh: the stream of the attempt that failed may stand anywhere.
-    source = file()
-    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    with file() as stream:
+        return stream.read()
 
 
 def _register_heif(path: Path) -> None:
@@ -169,11 +174,11 @@ def _require_content(path: Path) -> None:
         ) from None
 
 
-def _require_checksums(opened: Image.Image, file: Callable[[], Path | io.BytesIO]) -> None:
+def _require_checksums(opened: Image.Image, file: Callable[[], BinaryIO]) -> None:
     """Compare the checksum that PNG carries for every part, which decoding alone does not look at."""
     if opened.format == "PNG":
         # `verify` leaves a picture unusable, so that it needs a copy of its own.
-        with Image.open(file(), formats=("PNG",)) as copy:
+        with file() as stream, Image.open(stream, formats=("PNG",)) as copy:
             copy.verify()
 
 
