@@ -86,6 +86,29 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> 
     assert np.array_equal(grey.ravel(), np.arange(256))
 
 
+def grey_tiff(rows: list[bytes], width: int, bits: int, photometric: int, orientation: int = 1) -> bytes:
+    data = b"".join(rows)
+    tags = {256: width, 257: len(rows), 258: bits, 259: 1, 262: photometric, 273: 8, 274: orientation, 277: 1}
+    tags |= {278: len(rows), 279: len(data), 339: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
+def test_grey_of_a_tiff_has_its_stated_range(tmp_path: Path, bits: int, photometric: int, orientation: int) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    stored = np.rint(levels * (2**bits - 1) / 255).astype(int)
+    written = stored if photometric else 2**bits - 1 - stored
+    if bits == 12:
+        rows = [b"".join(((a << 12) + b).to_bytes(3, "big") for a, b in row.reshape(-1, 2).tolist()) for row in written]
+    else:
+        rows = [row.astype(f"<u{bits // 8}").tobytes() for row in written]
+    (tmp_path / "a.tif").write_bytes(grey_tiff(rows, 16, bits, photometric, orientation))
+    grey = np.asarray(open_picture(tmp_path / "a.tif"))[..., 0]
+    assert np.array_equal(grey, levels if orientation == 1 else np.rot90(levels, -1))
+
+
 def test_sixteen_bit_colour_keeps_its_range(tmp_path: Path) -> None:
     values = (noise().astype(np.uint16) * 257).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
@@ -146,9 +169,9 @@ def test_a_tiff_that_has_to_be_turned_is_turned(tmp_path: Path, mode: str, compr
     for orientation, undo in UNDO.items():
         upright.transpose(undo).save(tmp_path / "b.tif", compression=compression, tiffinfo={274: orientation})
         assert np.array_equal(np.asarray(open_picture(tmp_path / "b.tif")), expected)
-        seen = read_appearance(tmp_path / "b.tif").rgba
-        assert seen is None or seen.shape[:2] == expected.shape[:2]
-        assert (seen is not None) == (mode in ("LA", "RGBA"))
+        rgba = read_appearance(tmp_path / "b.tif").rgba
+        assert rgba is None or rgba.shape[:2] == expected.shape[:2]
+        assert (rgba is not None) == (mode in ("LA", "RGBA"))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from equipoise.errors import PictureError, os_reason
 from equipoise.media.metadata import without_text
@@ -42,6 +42,8 @@ HEIF_SUFFIXES: Final = frozenset([".heic", ".heif"])
 _TOO_MUCH_TEXT: Final = "MAX_TEXT"
 """In the message of Pillow about texts that are too large when unpacked."""
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_LARGEST: Final = 2**16 - 1
+"""Of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class DecodeLimits:
 def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
     """Read one still picture as 8-bit RGB, upright.
 
-    EXIF orientation is applied. Transparent areas are put on white. 16-bit grey is scaled (by 1/257), not
-    clipped. Colour profiles are dropped and CMYK is converted without one, as the image processors of chat
-    models do.
+    EXIF orientation is applied. Transparent areas are put on white. Grey of 16 bits, and of the 12 bits of some TIFF
+    files, is scaled, not clipped. Colour profiles are dropped and CMYK is converted without one, as the image
+    processors of chat models do.
 
     Args:
         path: the file.
@@ -108,7 +110,7 @@ def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits
             _require_still(opened, name, limits)
             _require_size(opened.size, name, limits)
             _require_checksums(opened, file)
-            return _as_rgb(ImageOps.exif_transpose(opened), opened.format, name)
+            return _as_rgb(ImageOps.exif_transpose(opened), opened, name)
     # Pillow's own limit, which `open` applies when it has read the header, so that it may come before ours.
     except Image.DecompressionBombError:
         raise PictureError(
@@ -226,13 +228,14 @@ def with_alpha(image: Image.Image) -> Image.Image | None:
     return colours
 
 
-def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.Image:
+def _as_rgb(image: Image.Image, opened: Image.Image, name: str | Path) -> Image.Image:
+    """The upright picture of an opened file as 8-bit RGB."""
     transparent = with_alpha(image)
     if transparent is not None:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, transparent).convert("RGB")
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and format in ("PNG", "PPM")):
-        return _from_sixteen_bit(image).convert("RGB")
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and opened.format in ("PNG", "PPM")):
+        return _from_sixteen_bit(image, *_tiff_range(opened)).convert("RGB")
     if image.mode in ("I", "F"):
         raise PictureError(
             f"expected 8 or 16 bits per channel, got 32 bits of unknown range in {name}; try an 8-bit PNG"
@@ -242,7 +245,19 @@ def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.I
     return Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())
 
 
-def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+def _tiff_range(opened: Image.Image) -> tuple[int, int]:
+    """The values of black and white in a file with more than 8 bits of grey, which a TIFF alone states.
+
+    Pillow returns such values of a TIFF as they are stored: those of 12 bits, and those where 0 is white (TIFF 6.0,
+    tags BitsPerSample and PhotometricInterpretation).
+    """
+    if not isinstance(opened, TiffImagePlugin.TiffImageFile):
+        return 0, _LARGEST
+    largest = 2**12 - 1 if opened.tag_v2.get(ExifTags.Base.BitsPerSample) == (12,) else _LARGEST
+    return (largest, 0) if opened.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0 else (0, largest)
+
+
+def _from_sixteen_bit(image: Image.Image, black: int = 0, white: int = _LARGEST) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     # 65535 / 257 = 255 exactly, so that the full range stays the full range.
-    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.rint((values - black) / ((white - black) / 255)), 0, 255).astype(np.uint8))
