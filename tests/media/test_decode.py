@@ -159,6 +159,18 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     assert np.array_equal(np.asarray(open_picture(tmp_path / "b.png")), np.asarray(upright))
 
 
+@pytest.mark.parametrize("exif", [b"garbage", b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    image = Image.fromarray(np.dstack([noise(), np.full((12, 17), 128, np.uint8)]))
+    image = image.convert("RGB") if suffix == "jpg" else image
+    plain, broken = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    image.save(plain)
+    image.save(broken, exif=exif)
+    assert open_picture(broken).tobytes() == open_picture(plain).tobytes()
+    assert (read_appearance(broken).rgba is None) == (suffix == "jpg")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA", "CMYK"])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 def test_a_tiff_that_has_to_be_turned_is_turned(tmp_path: Path, mode: str, compression: str) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from equipoise.media.decode import open_picture, with_alpha
+from equipoise.media.decode import open_picture, upright, with_alpha
 from equipoise.media.metadata import PNG_SIGNATURE, png_colours, png_profile, without_text
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read_appearance(path: Path) -> Appearance:
 def _profile_and_colours(data: bytes) -> tuple[object, NDArray[np.uint8] | None]:
     """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
-        transparent = with_alpha(ImageOps.exif_transpose(opened))
+        transparent = with_alpha(upright(opened))
         return opened.info.get("icc_profile"), None if transparent is None else np.asarray(transparent)
 
 

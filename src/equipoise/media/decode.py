@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from equipoise.errors import PictureError, os_reason
 from equipoise.media.metadata import without_text
@@ -42,6 +42,16 @@ HEIF_SUFFIXES: Final = frozenset([".heic", ".heif"])
 _TOO_MUCH_TEXT: Final = "MAX_TEXT"
 """In the message of Pillow about texts that are too large when unpacked."""
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each orientation upright (CIPA DC-008, tag Orientation)."""
 _LARGEST: Final = 2**16 - 1
 """Of 16 bits."""
 
@@ -110,7 +120,7 @@ def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits
             _require_still(opened, name, limits)
             _require_size(opened.size, name, limits)
             _require_checksums(opened, file)
-            return _as_rgb(ImageOps.exif_transpose(opened), opened, name)
+            return _as_rgb(upright(opened), opened, name)
     # Pillow's own limit, which `open` applies when it has read the header, so that it may come before ours.
     except Image.DecompressionBombError:
         raise PictureError(
@@ -213,6 +223,16 @@ def _require_size(size: tuple[int, int], name: str | Path, limits: DecodeLimits)
             f"expected at most {limits.max_pixels:,} pixels, got {width} x {height} = {width * height:,} in {name}; "
             "try a smaller copy"
         )
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF says; as it is where that cannot be read, which says nothing of the pixels."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGE:
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def with_alpha(image: Image.Image) -> Image.Image | None:
