@@ -351,12 +351,15 @@ def test_damage_beside_large_texts_is_still_damage(tmp_path: Path) -> None:
         decode_picture(bytes(data), "p")
 
 
-@pytest.mark.parametrize("suffix", [".heic", ".HEIF"])
-def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".hif", ".jpg", ""])
+def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffix: str, brand: bytes) -> None:
     file = tmp_path / f"p{suffix}"
-    file.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64))
+    file.write_bytes(b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1heic" + bytes(64))
     with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
         open_picture(file)
+    with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
+        decode_picture(file.read_bytes(), "p")
 
 
 def test_a_drawing_is_not_given_to_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

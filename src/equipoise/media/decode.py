@@ -38,7 +38,11 @@ _DAMAGE: Final = (
     struct.error,
     zlib.error,
 )
-HEIF_SUFFIXES: Final = frozenset([".heic", ".heif"])
+HEIF_SUFFIXES: Final = frozenset([".heic", ".heif", ".hif"])
+_HEIF_BRANDS: Final = frozenset(
+    [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"]
+)
+"""What a HEIF file says of itself in its bytes 8 to 12 (ISO/IEC 23008-12, annex B and section 10)."""
 _TOO_MUCH_TEXT: Final = "MAX_TEXT"
 """In the message of Pillow about texts that are too large when unpacked."""
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -85,7 +89,6 @@ def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Ima
     path = Path(path)
     # Before Pillow opens it: a pipe or a device would block, and an empty file has a message of its own.
     _require_content(path)
-    _register_heif(path)
     return _decode(lambda: path.open("rb"), path, limits)
 
 
@@ -108,6 +111,8 @@ def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeL
 def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
     """The picture in a file, which is opened afresh at each call of `file`."""
     try:
+        if limits.formats is None:
+            _register_heif(file, name)
         # Warnings concern metadata we drop, and the size, which is checked here. A stream and no path: Pillow would map
         # some files of TIFF into memory, and take their rows for columns where they have to be turned.
         with (
@@ -128,7 +133,7 @@ def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits
         ) from None
     except UnidentifiedImageError:
         # `UnidentifiedImageError` is an `OSError`: it has to be caught before the damages.
-        if Path(name).suffix.lower() in HEIF_SUFFIXES:
+        if _is_heif(file, name):
             raise PictureError(
                 f"expected a picture that Pillow reads, got a HEIF file in {name}; "
                 "try pip install pillow-heif, or a copy exported as JPEG"
@@ -157,9 +162,16 @@ def _content(file: Callable[[], BinaryIO]) -> bytes:
         return stream.read()
 
 
-def _register_heif(path: Path) -> None:
+def _is_heif(file: Callable[[], BinaryIO], name: str | Path) -> bool:
+    """Whether a file is what phones write, by its name or by its first bytes: the ending is often changed alone."""
+    with file() as stream:
+        head = stream.read(12)
+    return Path(name).suffix.lower() in HEIF_SUFFIXES or (head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS)
+
+
+def _register_heif(file: Callable[[], BinaryIO], name: str | Path) -> None:
     """Let Pillow read what phones write, where the package for it is installed."""
-    if path.suffix.lower() in HEIF_SUFFIXES and importlib.util.find_spec("pillow_heif") is not None:
+    if _is_heif(file, name) and importlib.util.find_spec("pillow_heif") is not None:
         importlib.import_module("pillow_heif").register_heif_opener()
 
 
