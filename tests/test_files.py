@@ -20,7 +20,7 @@ from equipoise.errors import (
     UsageError,
     out_of_memory,
 )
-from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
+from equipoise.files import folder_hash, read_json_lines, weights_hash, write_json, write_whole
 
 
 @given(st.text() | st.binary())
@@ -122,6 +122,15 @@ def test_every_change_of_weights_and_settings_shows(tmp_path: Path, change: obje
     change(folder)  # type: ignore[operator]
     os.utime(folder / "model.safetensors", ns=(1, 1))
     assert folder_hash(folder) != before
+
+
+def test_what_is_no_file_is_no_part_of_it(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    before = folder_hash(folder), folder_hash(folder, deep=True), weights_hash(folder)
+    (folder / "extra.json").symlink_to(tmp_path / "nowhere.json")
+    (folder / "more.safetensors").symlink_to(tmp_path / "nowhere.safetensors")
+    (folder / "folder.bin").mkdir()
+    assert (folder_hash(folder), folder_hash(folder, deep=True), weights_hash(folder)) == before
 
 
 def test_bytes_that_move_from_one_file_to_the_next_show(tmp_path: Path) -> None:
