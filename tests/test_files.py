@@ -99,6 +99,7 @@ def model_folder(path: Path) -> Path:
 def test_a_copy_has_the_same_hash_and_notes_are_no_part_of_it(tmp_path: Path) -> None:
     one, other = model_folder(tmp_path / "one"), model_folder(tmp_path / "other")
     (other / "README.md").write_text("notes")
+    (other / "LICENSE.txt").write_text("licence")
     (other / "sub").mkdir()
     (other / "sub" / "more.json").write_text("{}")
     assert folder_hash(one) == folder_hash(other)
@@ -113,6 +114,10 @@ def test_a_copy_has_the_same_hash_and_notes_are_no_part_of_it(tmp_path: Path) ->
         lambda folder: (folder / "config.json").write_text("{} "),
         lambda folder: (folder / "chat_template.jinja").unlink(),
         lambda folder: (folder / "more.bin").write_bytes(b""),
+        *(
+            lambda folder, name=name: (folder / name).write_text("a b")
+            for name in ("tokenizer.model", "spiece.model", "qwen.tiktoken", "vocab.txt", "merges.txt")
+        ),
         lambda folder: (folder / "config.json").rename(folder / "other.json"),
     ],
 )
