@@ -20,7 +20,7 @@ from equipoise.errors import (
     UsageError,
     out_of_memory,
 )
-from equipoise.files import folder_hash, read_json_lines, write_json, write_whole
+from equipoise.files import folder_hash, read_json_lines, weights_hash, write_json, write_whole
 
 
 @given(st.text() | st.binary())
@@ -99,6 +99,7 @@ def model_folder(path: Path) -> Path:
 def test_a_copy_has_the_same_hash_and_notes_are_no_part_of_it(tmp_path: Path) -> None:
     one, other = model_folder(tmp_path / "one"), model_folder(tmp_path / "other")
     (other / "README.md").write_text("notes")
+    (other / "LICENSE.txt").write_text("licence")
     (other / "sub").mkdir()
     (other / "sub" / "more.json").write_text("{}")
     assert folder_hash(one) == folder_hash(other)
@@ -113,6 +114,10 @@ def test_a_copy_has_the_same_hash_and_notes_are_no_part_of_it(tmp_path: Path) ->
         lambda folder: (folder / "config.json").write_text("{} "),
         lambda folder: (folder / "chat_template.jinja").unlink(),
         lambda folder: (folder / "more.bin").write_bytes(b""),
+        *(
+            lambda folder, name=name: (folder / name).write_text("a b")
+            for name in ("tokenizer.model", "spiece.model", "qwen.tiktoken", "vocab.txt", "merges.txt")
+        ),
         lambda folder: (folder / "config.json").rename(folder / "other.json"),
     ],
 )
@@ -122,6 +127,15 @@ def test_every_change_of_weights_and_settings_shows(tmp_path: Path, change: obje
     change(folder)  # type: ignore[operator]
     os.utime(folder / "model.safetensors", ns=(1, 1))
     assert folder_hash(folder) != before
+
+
+def test_what_is_no_file_is_no_part_of_it(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    before = folder_hash(folder), folder_hash(folder, deep=True), weights_hash(folder)
+    (folder / "extra.json").symlink_to(tmp_path / "nowhere.json")
+    (folder / "more.safetensors").symlink_to(tmp_path / "nowhere.safetensors")
+    (folder / "folder.bin").mkdir()
+    assert (folder_hash(folder), folder_hash(folder, deep=True), weights_hash(folder)) == before
 
 
 def test_bytes_that_move_from_one_file_to_the_next_show(tmp_path: Path) -> None:

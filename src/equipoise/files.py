@@ -100,17 +100,22 @@ def read_json_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
+_WEIGHTS: Final = frozenset({".safetensors", ".bin"})
+_SETTINGS: Final = frozenset({*_WEIGHTS, ".json", ".jinja", ".model", ".spm", ".tiktoken"})
+"""Endings of the files that decide what a model writes; the last three are tokenizers."""
+_TOKENIZERS: Final = frozenset({"vocab.txt", "merges.txt", "bpe.codes"})
+"""Names of tokenizer files whose endings other files have, too."""
+
+
 def folder_hash(folder: Path, *, deep: bool = False) -> str:
-    """`sha256:` over names and bytes of a model folder's weight files and settings.
+    """`sha256:` over names and bytes of a model folder's weight files, tokenizer and settings.
 
     Args:
         folder: as `save_pretrained` writes it.
         deep: whether its subfolders belong to it, as those of a pipeline do.
     """
     paths = folder.rglob("*") if deep else folder.iterdir()
-    files = sorted(path for path in paths if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
-    # Hashing gigabytes takes seconds: the digest is kept until a file's time or size changes.
-    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    return "sha256:" + _hash_files(path for path in paths if path.suffix in _SETTINGS or path.name in _TOKENIZERS)
 
 
 def weights_hash(folder: Path, *, without: Collection[str] = ()) -> str:
@@ -120,9 +125,15 @@ def weights_hash(folder: Path, *, without: Collection[str] = ()) -> str:
         folder: as `save_pretrained` writes it.
         without: names of files that are left out.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
-    files = [path for path in files if path.name not in without]
-    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    files = (path for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    return "sha256:" + _hash_files(path for path in files if path.name not in without)
+
+
+def _hash_files(paths: Iterable[Path]) -> str:
+    # A folder may hold other folders with such names, and links that lead nowhere.
+    files = sorted(path for path in paths if path.is_file())
+    # Hashing gigabytes takes seconds: the digest is kept until a file's time or size changes.
+    return _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 
 @lru_cache(maxsize=64)

@@ -15,9 +15,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from equipoise.errors import PictureError
+from equipoise.media.appearance import read_appearance
 from equipoise.media.decode import DecodeLimits, decode_picture, open_picture
 
 DEFAULT = DecodeLimits()
+UNDO = {
+    orientation: Image.Transpose(number) for orientation, number in {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.items()
+}
+"""The inverse transpose for each orientation."""
 
 
 def noise(height: int = 12, width: int = 17, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -81,6 +86,29 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> 
     assert np.array_equal(grey.ravel(), np.arange(256))
 
 
+def grey_tiff(rows: list[bytes], width: int, bits: int, photometric: int, orientation: int = 1) -> bytes:
+    data = b"".join(rows)
+    tags = {256: width, 257: len(rows), 258: bits, 259: 1, 262: photometric, 273: 8, 274: orientation, 277: 1}
+    tags |= {278: len(rows), 279: len(data), 339: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
+def test_grey_of_a_tiff_has_its_stated_range(tmp_path: Path, bits: int, photometric: int, orientation: int) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    stored = np.rint(levels * (2**bits - 1) / 255).astype(int)
+    written = stored if photometric else 2**bits - 1 - stored
+    if bits == 12:
+        rows = [b"".join(((a << 12) + b).to_bytes(3, "big") for a, b in row.reshape(-1, 2).tolist()) for row in written]
+    else:
+        rows = [row.astype(f"<u{bits // 8}").tobytes() for row in written]
+    (tmp_path / "a.tif").write_bytes(grey_tiff(rows, 16, bits, photometric, orientation))
+    grey = np.asarray(open_picture(tmp_path / "a.tif"))[..., 0]
+    assert np.array_equal(grey, levels if orientation == 1 else np.rot90(levels, -1))
+
+
 def test_sixteen_bit_colour_keeps_its_range(tmp_path: Path) -> None:
     values = (noise().astype(np.uint16) * 257).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
@@ -120,8 +148,7 @@ def test_cmyk_colours_are_not_inverted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> None:
     upright = Image.fromarray(noise())
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the inverse transpose for each orientation
-    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    stored = upright.transpose(UNDO[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
@@ -130,6 +157,33 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     assert not opened.getexif()
     opened.save(tmp_path / "b.png")
     assert np.array_equal(np.asarray(open_picture(tmp_path / "b.png")), np.asarray(upright))
+
+
+@pytest.mark.parametrize("exif", [b"garbage", b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    image = Image.fromarray(np.dstack([noise(), np.full((12, 17), 128, np.uint8)]))
+    image = image.convert("RGB") if suffix == "jpg" else image
+    plain, broken = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    image.save(plain)
+    image.save(broken, exif=exif)
+    assert open_picture(broken).tobytes() == open_picture(plain).tobytes()
+    assert (read_appearance(broken).rgba is None) == (suffix == "jpg")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_that_has_to_be_turned_is_turned(tmp_path: Path, mode: str, compression: str) -> None:
+    grey = Image.fromarray(noise(channels=1).astype(np.uint16) * 257)
+    upright = grey if mode == "I;16" else Image.fromarray(noise(channels=4)).convert(mode)
+    upright.save(tmp_path / "a.tif", compression=compression)
+    expected = np.asarray(open_picture(tmp_path / "a.tif"))
+    for orientation, undo in UNDO.items():
+        upright.transpose(undo).save(tmp_path / "b.tif", compression=compression, tiffinfo={274: orientation})
+        assert np.array_equal(np.asarray(open_picture(tmp_path / "b.tif")), expected)
+        rgba = read_appearance(tmp_path / "b.tif").rgba
+        assert rgba is None or rgba.shape[:2] == expected.shape[:2]
+        assert (rgba is not None) == (mode in ("LA", "RGBA"))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
@@ -297,12 +351,15 @@ def test_damage_beside_large_texts_is_still_damage(tmp_path: Path) -> None:
         decode_picture(bytes(data), "p")
 
 
-@pytest.mark.parametrize("suffix", [".heic", ".HEIF"])
-def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".hif", ".jpg", ""])
+def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffix: str, brand: bytes) -> None:
     file = tmp_path / f"p{suffix}"
-    file.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64))
+    file.write_bytes(b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1heic" + bytes(64))
     with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
         open_picture(file)
+    with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
+        decode_picture(file.read_bytes(), "p")
 
 
 def test_a_drawing_is_not_given_to_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

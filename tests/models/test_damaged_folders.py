@@ -38,6 +38,11 @@ def replace_weights(folder: Path, name: str, content: bytes) -> None:
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "pointer": lambda folder: replace_weights(folder, "pytorch_model.bin", POINTER),
     "safe pointer": lambda folder: replace_weights(folder, "model.safetensors", POINTER),
+    "link": lambda folder: (
+        (folder / "model.safetensors").unlink(),
+        (folder / "model.safetensors").symlink_to(folder / "nowhere"),
+    ),
+    "folder": lambda folder: ((folder / "model.safetensors").unlink(), (folder / "pytorch_model.bin").mkdir()),
     "junk": lambda folder: replace_weights(folder, "pytorch_model.bin", b"\x80\x02junk" * 100),
     "padding": lambda folder: changed(folder, "config.json", pad_token_id=5000),
     "heads": lambda folder: changed(folder, "config.json", num_attention_heads=0),
@@ -55,6 +60,13 @@ def test_a_damaged_folder(folder: Path, tmp_path: Path, damage: str) -> None:
     with pytest.raises(ModelError, match=LINE) as caught:
         load(str(copy), device="cpu")
     assert ("git lfs pull" in str(caught.value)) == ("pointer" in damage)
+
+
+def test_what_is_no_file_beside_a_model_does_not_keep_it_from_loading(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "extra.json").symlink_to(tmp_path / "nowhere")
+    (copy / "x.bin").mkdir()
+    assert load(str(copy), device="cpu").revision == load(str(folder), device="cpu").revision
 
 
 def test_a_template_that_fails_for_some_conversations(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,22 @@ from equipoise.errors import PictureError, UsageError, os_reason
 
 SUFFIXES = frozenset(
     [
-        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".j2k"),
+        *(
+            ".avif",
+            ".bmp",
+            ".gif",
+            ".heic",
+            ".heif",
+            ".hif",
+            ".jfif",
+            ".jp2",
+            ".jpe",
+            ".jpeg",
+            ".jpf",
+            ".jpg",
+            ".jpx",
+            ".j2k",
+        ),
         *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
     ]
 )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from equipoise.media.decode import open_picture, with_alpha
+from equipoise.media.decode import open_picture, upright, with_alpha
 from equipoise.media.metadata import PNG_SIGNATURE, png_colours, png_profile, without_text
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def read_appearance(path: Path) -> Appearance:
     # Opening has shown that the file can be read, and read again. Only a PNG has chunks.
     data = path.read_bytes()
     try:
-        profile, rgba = _profile_and_colours(path)
+        profile, rgba = _profile_and_colours(data)
     except ValueError:
         # Texts or a profile that are too large for Pillow; `open_picture` has just read the picture without them.
-        _, rgba = _profile_and_colours(io.BytesIO(without_text(data) or data))
+        _, rgba = _profile_and_colours(without_text(data) or data)
         profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
@@ -98,10 +98,10 @@ def read_appearance(path: Path) -> Appearance:
     return Appearance(kept, rgba, png_colours(data) if data.startswith(PNG_SIGNATURE) else b"", notes)
 
 
-def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.uint8] | None]:
+def _profile_and_colours(data: bytes) -> tuple[object, NDArray[np.uint8] | None]:
     """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
-    with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
-        transparent = with_alpha(ImageOps.exif_transpose(opened))
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
+        transparent = with_alpha(upright(opened))
         return opened.info.get("icc_profile"), None if transparent is None else np.asarray(transparent)
 
 

@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from equipoise.errors import PictureError, os_reason
 from equipoise.media.metadata import without_text
@@ -38,10 +38,26 @@ _DAMAGE: Final = (
     struct.error,
     zlib.error,
 )
-HEIF_SUFFIXES: Final = frozenset([".heic", ".heif"])
+HEIF_SUFFIXES: Final = frozenset([".heic", ".heif", ".hif"])
+_HEIF_BRANDS: Final = frozenset(
+    [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"]
+)
+"""What a HEIF file says of itself in its bytes 8 to 12 (ISO/IEC 23008-12, annex B and section 10)."""
 _TOO_MUCH_TEXT: Final = "MAX_TEXT"
 """In the message of Pillow about texts that are too large when unpacked."""
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each orientation upright (CIPA DC-008, tag Orientation)."""
+_LARGEST: Final = 2**16 - 1
+"""Of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,9 @@ class DecodeLimits:
 def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
     """Read one still picture as 8-bit RGB, upright.
 
-    EXIF orientation is applied. Transparent areas are put on white. 16-bit grey is scaled (by 1/257), not
-    clipped. Colour profiles are dropped and CMYK is converted without one, as the image processors of chat
-    models do.
+    EXIF orientation is applied. Transparent areas are put on white. Grey of 16 bits, and of the 12 bits of some TIFF
+    files, is scaled, not clipped. Colour profiles are dropped and CMYK is converted without one, as the image
+    processors of chat models do.
 
     Args:
         path: the file.
@@ -73,8 +89,7 @@ def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Ima
     path = Path(path)
     # Before Pillow opens it: a pipe or a device would block, and an empty file has a message of its own.
     _require_content(path)
-    _register_heif(path)
-    return _decode(lambda: path, path, limits)
+    return _decode(lambda: path.open("rb"), path, limits)
 
 
 def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
@@ -93,17 +108,24 @@ def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeL
     return _decode(lambda: io.BytesIO(data), name, limits)
 
 
-def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
+def _decode(file: Callable[[], BinaryIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
     """The picture in a file, which is opened afresh at each call of `file`."""
     try:
-        # Warnings concern metadata we drop, and the size, which is checked here.
-        with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=_openers(limits)) as opened:
+        if limits.formats is None:
+            _register_heif(file, name)
+        # Warnings concern metadata we drop, and the size, which is checked here. A stream and no path: Pillow would map
+        # some files of TIFF into memory, and take their rows for columns where they have to be turned.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            file() as stream,
+            Image.open(stream, formats=_openers(limits)) as opened,
+        ):
             # `open` has read the header only: what is refused here was never decoded.
             _require_pixels(opened, name)
             _require_still(opened, name, limits)
             _require_size(opened.size, name, limits)
             _require_checksums(opened, file)
-            return _as_rgb(ImageOps.exif_transpose(opened), opened.format, name)
+            return _as_rgb(upright(opened), opened, name)
     # Pillow's own limit, which `open` applies when it has read the header, so that it may come before ours.
     except Image.DecompressionBombError:
         raise PictureError(
@@ -111,7 +133,7 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
         ) from None
     except UnidentifiedImageError:
         # `UnidentifiedImageError` is an `OSError`: it has to be caught before the damages.
-        if Path(name).suffix.lower() in HEIF_SUFFIXES:
+        if _is_heif(file, name):
             raise PictureError(
                 f"expected a picture that Pillow reads, got a HEIF file in {name}; "
                 "try pip install pillow-heif, or a copy exported as JPEG"
@@ -134,15 +156,22 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
         ) from None
 
 
-def _content(file: Callable[[], Path | io.BytesIO]) -> bytes:
+def _content(file: Callable[[], BinaryIO]) -> bytes:
     # Opened afresh: the stream of the attempt that failed may stand anywhere.
-    source = file()
-    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    with file() as stream:
+        return stream.read()
 
 
-def _register_heif(path: Path) -> None:
+def _is_heif(file: Callable[[], BinaryIO], name: str | Path) -> bool:
+    """Whether a file is what phones write, by its name or by its first bytes: the ending is often changed alone."""
+    with file() as stream:
+        head = stream.read(12)
+    return Path(name).suffix.lower() in HEIF_SUFFIXES or (head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS)
+
+
+def _register_heif(file: Callable[[], BinaryIO], name: str | Path) -> None:
     """Let Pillow read what phones write, where the package for it is installed."""
-    if path.suffix.lower() in HEIF_SUFFIXES and importlib.util.find_spec("pillow_heif") is not None:
+    if _is_heif(file, name) and importlib.util.find_spec("pillow_heif") is not None:
         importlib.import_module("pillow_heif").register_heif_opener()
 
 
@@ -169,11 +198,11 @@ def _require_content(path: Path) -> None:
         ) from None
 
 
-def _require_checksums(opened: Image.Image, file: Callable[[], Path | io.BytesIO]) -> None:
+def _require_checksums(opened: Image.Image, file: Callable[[], BinaryIO]) -> None:
     """Compare the checksum that PNG carries for every part, which decoding alone does not look at."""
     if opened.format == "PNG":
         # `verify` leaves a picture unusable, so that it needs a copy of its own.
-        with Image.open(file(), formats=("PNG",)) as copy:
+        with file() as stream, Image.open(stream, formats=("PNG",)) as copy:
             copy.verify()
 
 
@@ -208,6 +237,16 @@ def _require_size(size: tuple[int, int], name: str | Path, limits: DecodeLimits)
         )
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF says; as it is where that cannot be read, which says nothing of the pixels."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGE:
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
 def with_alpha(image: Image.Image) -> Image.Image | None:
     """A picture of any mode as RGBA; None where nothing in it may be transparent."""
     if not image.has_transparency_data:
@@ -221,13 +260,14 @@ def with_alpha(image: Image.Image) -> Image.Image | None:
     return colours
 
 
-def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.Image:
+def _as_rgb(image: Image.Image, opened: Image.Image, name: str | Path) -> Image.Image:
+    """The upright picture of an opened file as 8-bit RGB."""
     transparent = with_alpha(image)
     if transparent is not None:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, transparent).convert("RGB")
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and format in ("PNG", "PPM")):
-        return _from_sixteen_bit(image).convert("RGB")
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and opened.format in ("PNG", "PPM")):
+        return _from_sixteen_bit(image, *_tiff_range(opened)).convert("RGB")
     if image.mode in ("I", "F"):
         raise PictureError(
             f"expected 8 or 16 bits per channel, got 32 bits of unknown range in {name}; try an 8-bit PNG"
@@ -237,7 +277,19 @@ def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.I
     return Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())
 
 
-def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+def _tiff_range(opened: Image.Image) -> tuple[int, int]:
+    """The values of black and white in a file with more than 8 bits of grey, which a TIFF alone states.
+
+    Pillow returns such values of a TIFF as they are stored: those of 12 bits, and those where 0 is white (TIFF 6.0,
+    tags BitsPerSample and PhotometricInterpretation).
+    """
+    if not isinstance(opened, TiffImagePlugin.TiffImageFile):
+        return 0, _LARGEST
+    largest = 2**12 - 1 if opened.tag_v2.get(ExifTags.Base.BitsPerSample) == (12,) else _LARGEST
+    return (largest, 0) if opened.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0 else (0, largest)
+
+
+def _from_sixteen_bit(image: Image.Image, black: int = 0, white: int = _LARGEST) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     # 65535 / 257 = 255 exactly, so that the full range stays the full range.
-    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.rint((values - black) / ((white - black) / 255)), 0, 255).astype(np.uint8))

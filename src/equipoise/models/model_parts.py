@@ -32,7 +32,7 @@ from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, locate
 from equipoise.models.parts_over_base import assemble
 from equipoise.models.reference_base import INSTALL, base_folder
-from equipoise.models.unreadable import UNREADABLE, reason_of
+from equipoise.models.unreadable import UNREADABLE, raised, reason_of
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,12 @@ def _weights(
         # The progress bar of GGUF files has no switch, so the stream that it is drawn on is caught.
         with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
             model, loading = auto_class.from_pretrained(
-                source.where, revision=source.commit, dtype=dtype, output_loading_info=True, **options
+                source.where,
+                revision=source.commit,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
             )
             model = model.to(device) if placed_here else model
     except torch.OutOfMemoryError as error:
@@ -189,7 +194,9 @@ def _remedy(source: ModelLocation, usual: str) -> str:
 
 def _config(name: str, source: ModelLocation) -> Any:
     try:
-        return AutoConfig.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+        return AutoConfig.from_pretrained(
+            source.where, revision=source.commit, trust_remote_code=False, **gguf_option(source)
+        )
     except (*UNREADABLE, json.JSONDecodeError) as error:
         if source.gguf is not None:
             raise ModelError(
@@ -198,7 +205,7 @@ def _config(name: str, source: ModelLocation) -> Any:
             ) from error
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
-            f"({first_line(error)}); try {_remedy(source, 'a newer transformers or another model')}"
+            f"({raised(error)}); try {_remedy(source, 'a newer transformers or another model')}"
         ) from error
 
 
@@ -220,9 +227,9 @@ def _processor(name: str, source: ModelLocation) -> Any:
         "try processor.save_pretrained into the model's folder"
     )
     try:
-        processor = AutoProcessor.from_pretrained(source.where, revision=source.commit)
+        processor = AutoProcessor.from_pretrained(source.where, revision=source.commit, trust_remote_code=False)
     except UNREADABLE as error:
-        raise ModelError(line.format(first_line(error))) from error
+        raise ModelError(line.format(f"an error ({raised(error)})")) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise ModelError(line.format(f"a {type(processor).__name__} without {part.replace('_', ' ')}"))
@@ -231,11 +238,13 @@ def _processor(name: str, source: ModelLocation) -> Any:
 
 def _tokenizer(name: str, source: ModelLocation) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+        return AutoTokenizer.from_pretrained(
+            source.where, revision=source.commit, trust_remote_code=False, **gguf_option(source)
+        )
     except UNREADABLE as error:
         instead = _remedy(source, "tokenizer.save_pretrained into the model's folder")
         raise ModelError(
-            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); try {instead}"
+            f"expected a tokenizer with {name!r}, got none that loads ({raised(error)}); try {instead}"
         ) from error
 
 

@@ -43,7 +43,10 @@ def around_base(config: Any, base: Path, *, dtype: Any = "auto", text: Any = Non
     from transformers import AutoModel, AutoModelForCausalLM, LlavaForConditionalGeneration
 
     if text is None:
-        text = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=config._attn_implementation)
+        attention = config._attn_implementation
+        text = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
     # On the meta device first: random initial values of the language model would be thrown away.
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
@@ -52,7 +55,7 @@ def around_base(config: Any, base: Path, *, dtype: Any = "auto", text: Any = Non
     model.model.language_model = text.model
     model.lm_head = text.lm_head
     # Not from the meta device: the tower has a buffer of position numbers, which no file holds.
-    model.model.vision_tower = AutoModel.from_config(config.vision_config)
+    model.model.vision_tower = AutoModel.from_config(config.vision_config, trust_remote_code=False)
     model.model.multi_modal_projector = model.model.multi_modal_projector.to_empty(device="cpu")
     model.generation_config = text.generation_config
     model.generation_config.do_sample = False
@@ -86,8 +89,8 @@ def assemble(
         model.load_state_dict(weights, strict=False)
         settings = json.loads((folder / _PROCESSOR).read_text(encoding="utf-8"))
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        images = AutoImageProcessor.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        images = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(

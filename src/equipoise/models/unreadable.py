@@ -27,6 +27,15 @@ WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
 _POINTER: Final = b"version https://git-lfs"
 
 
+def raised(error: BaseException) -> str:
+    """What a reader of model files says, in one line; in plain words where a model needs code of its own.
+
+    Such code is never run: every automatic class is given `trust_remote_code=False`. Without it, transformers would ask
+    on the terminal, and take what stands on the standard input for the answer.
+    """
+    return "it needs code of its own, which is not run" if "trust_remote_code" in str(error) else first_line(error)
+
+
 def reason_of(error: BaseException, folder: Path, instead: str = "another revision") -> str:
     """Why the weights in a folder cannot be read, with what to try.
 
@@ -39,7 +48,7 @@ def reason_of(error: BaseException, folder: Path, instead: str = "another revisi
     pointer = next((file.name for file in files if _begins_like_pointer(file)), None)
     if pointer is not None:
         return f"a pointer of git-lfs in place of {pointer}; try git lfs pull in the copy"
-    return f"an error ({first_line(error)}); try {instead}"
+    return f"an error ({raised(error)}); try {instead}"
 
 
 def _begins_like_pointer(file: Path) -> bool:

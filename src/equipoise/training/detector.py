@@ -28,7 +28,7 @@ from equipoise.guard.training_rows import LabelledReply
 from equipoise.models.adapter import TrainedBase
 from equipoise.models.model_location import locate
 from equipoise.models.model_parts import gguf_option, weight_options
-from equipoise.models.unreadable import UNREADABLE
+from equipoise.models.unreadable import UNREADABLE, raised
 from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
@@ -228,7 +228,7 @@ def _start(recipe: DetectorTrainingConfig) -> tuple[HarmNetwork, Any]:
         raise ModelError(f"expected a base without an adapter, got {recipe.base}; try a folder with merged weights")
     file = {"revision": source.commit, **gguf_option(source)}
     try:
-        config = AutoConfig.from_pretrained(source.where, **file)
+        config = AutoConfig.from_pretrained(source.where, trust_remote_code=False, **file)
         for name in DROPOUTS:
             if hasattr(config, name):
                 setattr(config, name, recipe.dropout)
@@ -236,10 +236,12 @@ def _start(recipe: DetectorTrainingConfig) -> tuple[HarmNetwork, Any]:
         # At the lengths of windows torch's fused attention has the slower backward pass on a CPU.
         attention = {"attn_implementation": "eager"} if recipe.frozen_bf16 else {}
         weights = {"config": config, "dtype": dtype, **attention, **file, **weight_options(source)}
-        base = AutoModel.from_pretrained(source.where, **weights)
-        tokenizer = AutoTokenizer.from_pretrained(source.where, **file)
+        base = AutoModel.from_pretrained(source.where, trust_remote_code=False, **weights)
+        tokenizer = AutoTokenizer.from_pretrained(source.where, trust_remote_code=False, **file)
     except UNREADABLE as error:
-        raise ModelError(f"expected a language model, got {recipe.base}: {error}; try a folder or ORG/NAME") from error
+        raise ModelError(
+            f"expected a language model, got {recipe.base}: {raised(error)}; try a folder or ORG/NAME"
+        ) from error
     network = HarmNetwork(base, pooling_of(base.config))
     if not recipe.embeddings:
         base.get_input_embeddings().requires_grad_(False)

@@ -123,7 +123,7 @@ def train(
         )
     stage("rows of text")
     rows = _rows(config, out / ROWS)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     words = drawn_words(tokenizer)
     if start is None:
         start = _answering(config, words, rows, tokenizer, out, checkpoint_every, stage)

@@ -124,7 +124,7 @@ def _network(source: str, library: Any) -> tuple[Any, Any]:
     """The network and its schedule's settings."""
     if Path(source).is_dir() and not (Path(source) / "model_index.json").is_file():
         return library.UNet2DModel.from_pretrained(source), library.DDPMScheduler().config
-    pipeline = library.DDPMPipeline.from_pretrained(source)
+    pipeline = library.DDPMPipeline.from_pretrained(source, trust_remote_code=False)
     return pipeline.unet, pipeline.scheduler.config
 
 

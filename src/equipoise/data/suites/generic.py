@@ -58,7 +58,7 @@ OTHERS: Final = frozenset({"id", "category", "cluster", "reference", "harmful_re
                            "licence", "license", "answer", "response", "url", "split"})  # fmt: skip
 """Columns that never hold the picture of a prompt, whatever they contain."""
 PICTURE_NAME: Final = re.compile(
-    r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|jpe|jp2|webp|gif|bmp|tiff?|heic|heif|avif|svg|ppm)"
+    r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|jpe|jp2|webp|gif|bmp|tiff?|heic|heif|hif|avif|svg|ppm)"
     r"(?:[?#][^\s]{0,400})?\Z)"
 )
 """Names of pictures in a column that no loader reads."""

@@ -123,6 +123,7 @@ class _DetectorFolder:
 
         from equipoise.guard.detector.int8_encoder import Int8Encoder
         from equipoise.guard.detector.network import HarmNetwork
+        from equipoise.models.unreadable import raised
 
         settings = dict(self.settings)
         dtype = torch.float32 if number_format == INT8 else getattr(torch, number_format)
@@ -156,7 +157,9 @@ class _DetectorFolder:
                     early_exit=exit_network,
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
+            raise ModelError(
+                f"expected a harm detector in {self.folder}, got: {raised(error)}; try another copy"
+            ) from error
 
     @property
     def _adapter_hash(self) -> list[str]:
@@ -176,7 +179,8 @@ class _DetectorFolder:
         if (self.folder / ADAPTER).is_dir():
             model, tokenizer = adapted_base(self.folder / ADAPTER, device=device, dtype=dtype)
             return model.base_model, tokenizer
-        base = AutoModel.from_config(AutoConfig.from_pretrained(self.folder))
+        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        base = AutoModel.from_config(config, trust_remote_code=False)
         # Matrices are stored as 8-bit integers with a scale for each row and multiplied out here: the file is a
         # quarter, computing is in `dtype` as ever.
         state = dequantize_rows(load_file(self.folder / "model.safetensors"))
@@ -185,7 +189,7 @@ class _DetectorFolder:
         missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
         if missing:
             raise ModelError(f"expected all weights in {self.folder}, got none for {missing[0]}; try another copy")
-        return base.to(dtype), AutoTokenizer.from_pretrained(self.folder)
+        return base.to(dtype), AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     def _early_exit(
         self, network: HarmNetwork, settings: dict[str, Any] | None, dtype: torch.dtype

@@ -121,7 +121,7 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     # transformers.
     if isinstance(getattr(config, "layer_types", None), list):
         config.layer_types = config.layer_types[:layers]
-    student = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)
+    student = HarmNetwork(AutoModel.from_config(config, trust_remote_code=False), network.pooling, network.dropout)
     # Not strict: the layers that the student lacks have no place in it.
     weights = network.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict() if name in weights}, strict=False)

@@ -62,6 +62,8 @@ def read(name: str, *, device: str | None = None, dtype: str | None = None) -> T
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from equipoise.models.unreadable import raised
+
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -70,18 +72,18 @@ def read(name: str, *, device: str | None = None, dtype: str | None = None) -> T
     try:
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         base = _folder(settings["base_model_name_or_path"])
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         if "guardian_config" not in (tokenizer.chat_template or ""):
             raise ModelError(
                 f"expected an adapter for Granite Guardian, got {name} for {base}, whose chat template knows no "
                 "guardian_config; try a folder of `equipoise train detoxifier`"
             )
         dtype = dtype or ("float32" if (device or "cpu") == "cpu" else "bfloat16")
-        guardian: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        guardian: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False)
         model: Any = PeftModel.from_pretrained(guardian, str(folder))
         model = model.merge_and_unload().to(device or "cpu").eval()
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"expected a LoRA adapter for Granite Guardian in {name}, got: {error}") from error
+        raise ModelError(f"expected a LoRA adapter for Granite Guardian in {name}, got: {raised(error)}") from error
     known = digest([VERSION, VERDICT, CORRECTION, NEW_TOKENS, folder_hash(folder), folder_hash(base)])
     return TrainedDetoxifier(model, tokenizer, name=f"granite:{folder.name}", identity=known, form=correction_ids)
 

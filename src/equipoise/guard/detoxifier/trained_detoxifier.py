@@ -158,6 +158,7 @@ def read(
 
     from equipoise.models.adapter import holds_adapter
     from equipoise.models.shared_base import adapted_base, shared_format
+    from equipoise.models.unreadable import raised
 
     known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
     if holds_adapter(folder):
@@ -165,11 +166,12 @@ def read(
         adapted, tokenizer = adapted_base(folder, device=device or "cpu", dtype=number_format)
         return TrainedDetoxifier(adapted, tokenizer, name=name or folder.name, identity=known)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "float32")
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "float32", trust_remote_code=False)
         model = model.to(device or "cpu").eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"expected a causal language model in {folder}, got: {error}; try a folder of `equipoise train detoxifier`"
+            f"expected a causal language model in {folder}, got: {raised(error)}; "
+            "try a folder of `equipoise train detoxifier`"
         ) from error
     return TrainedDetoxifier(model, tokenizer, name=name or folder.name, identity=known)

@@ -70,7 +70,7 @@ def build_processor(base: Path) -> Any:
     """
     from transformers import AutoTokenizer, LlavaProcessor, SiglipImageProcessor
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     # Batches for generation are padded on the left; the base's end token is also its padding.
     tokenizer.padding_side = "left"
     size = {"height": SIDE, "width": SIDE}
@@ -99,8 +99,8 @@ def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "
     """
     from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(base)
-    text: Any = AutoConfig.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    text: Any = AutoConfig.from_pretrained(base, trust_remote_code=False)
     # The folder of this machine's base is of no use to anybody else.
     text._name_or_path = ""
     config = LlavaConfig(
