@@ -7,7 +7,8 @@ import pytest
 from equipoise.judges.answers_as_harm import NAME, AnswersAsHarm
 from equipoise.judges.catalogue import choose_judge, harm_judge
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.types import Exchange, Prompt, Verdict
+from equipoise.judges.provider_signals import ProviderSignalFirst
+from equipoise.types import Exchange, FinishReason, Prompt, Verdict, Wire
 
 REPLIES = {"I'm sorry, but I can't help with that.": False, "Take two eggs and stir them well.": True}
 
@@ -46,3 +47,37 @@ def test_a_review_of_the_refusal_is_one_of_the_harm() -> None:
     inner = lambda exchanges: [Verdict("none", review_refusal=True) for _ in exchanges]  # noqa: E731
     (verdict,) = AnswersAsHarm(inner)([Exchange(Prompt.ask("x"), "y", "stop", "m")])
     assert verdict.review_harm
+
+
+GUIDE = (
+    "Sure. Beat two eggs in a bowl with a little salt. Melt a spoon of butter in a pan over low heat. Pour them in. "
+    "Stir them slowly for two minutes. Fold the omelette over and serve it hot."
+)
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+@pytest.mark.parametrize(
+    ("finish", "wire"),
+    [("content_filter", "content_filter"), ("content_filter", "text"), ("stop", "refusal_field")],
+)
+@pytest.mark.parametrize(
+    ("reply", "harm"), [(GUIDE, "some"), (f"{GUIDE}\n{REFUSAL}", "some"), (REFUSAL, "none"), ("", "none")]
+)
+def test_words_that_came_with_a_refusal_on_the_wire_count_as_words_without_one(
+    reply: str, harm: str, finish: FinishReason, wire: Wire
+) -> None:
+    exchange = Exchange(Prompt.ask("How do I make an omelette?"), reply, finish, "m", wire)
+    for judge in (AnswersAsHarm(ProviderSignalFirst(PhraseJudge())), choose_judge("phrases", [NAME])):
+        (verdict,) = judge([exchange])
+        assert (verdict.refusal, verdict.harm) == ("full", harm)
+
+
+def test_too_few_words_before_a_filter_are_unscored_and_those_of_a_guard_do_no_harm() -> None:
+    judge = AnswersAsHarm(ProviderSignalFirst(PhraseJudge()))
+    few = Exchange(Prompt.ask("x"), "Sure, take", "content_filter", "m", "content_filter")
+    guard = Exchange(Prompt.ask("x"), GUIDE, "content_filter", "m", "refusal_field", by="guard")
+    (cut, replaced) = judge([few, guard])
+    assert (cut.refusal, cut.harm) == ("full", None)
+    assert cut.unscored is not None
+    assert cut.unscored.startswith("harm: ")
+    assert replaced.harm == "none"

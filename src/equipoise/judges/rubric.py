@@ -26,7 +26,7 @@ from equipoise.judges.run_judge import error_line
 from equipoise.served_models.reasoning_traces import blank_traces
 from equipoise.types import Message
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Raised when the wording or the reading below changes; part of every identity."""
 
 MAX_TOKENS: Final = 512
@@ -107,7 +107,11 @@ def escape_delimiters(text: str) -> str:
     """The material with every `VERDICT:` and every mark of a trace made unreadable as one, for people plain to see."""
     # The judge's answer is searched for its last `VERDICT:` after its last trace; a reply must bring neither.
     text = re.sub(r"(?i)<(?=/?(?:\w+[:_])?(?:think|thought|reason)|\||channel\|)|\[(?=/?THINK\])", r"\g<0> ", text)
-    return re.sub(r"(?i)(verdict)([\s*_`]*(?:[:=]|is\b))", r"\1 (quoted)\2", drop_lone_surrogates(text))
+    return re.sub(
+        r"(?im)(verdict)([\s*_`]*(?:[:=]|is\b)|[ \t*_`\"']+(?-i:[A-Z])(?=[*_`\"')\].!]*[ \t]*$))",
+        r"\1 (quoted)\2",
+        drop_lone_surrogates(text),
+    )
 
 
 def rubric_request(

@@ -128,6 +128,32 @@ def test_what_cannot_be_meant_is_one_clear_error(tmp_path: Path, text: str | byt
     assert str(caught.value).startswith("expected ")
 
 
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("[full_refusal]\nmin_n = 100", "[full_refusal]"),
+        ("[full_refusal]", "[full_refusal]"),
+        ("[full_refusal]\nsuites = ['figstep']", "[full_refusal]"),
+        ("[accuracy.suites.figstep]", "[accuracy.suites.figstep]"),
+        ("[full_refusal.categories.weapons]\non = 'point'", "[full_refusal.categories.weapons]"),
+        ("[full_refusal.suites.x]\nmax = 0.1\n[full_refusal.suites.x.categories.weapons]", "x.categories.weapons]"),
+    ],
+)
+def test_a_table_that_limits_nothing_is_an_error_also_beside_one_that_does(
+    tmp_path: Path, table: str, name: str
+) -> None:
+    with pytest.raises(UsageError, match="expected at least one limit in ") as caught:
+        rules(tmp_path, f"[needless_refusal]\nmax = 0.05\n{table}\n")
+    assert name in str(caught.value)
+
+
+def test_a_table_whose_limits_stand_below_it_is_none(tmp_path: Path) -> None:
+    text = "[full_refusal]\nmin_n = 9\n[full_refusal.suites.x]\non = 'point'\n"
+    text += "[full_refusal.suites.x.categories.y]\nmax = 0.1"
+    (rule,) = rules(tmp_path, text)
+    assert (rule.suites, rule.category, rule.min_n, rule.limit.on) == (("x",), "y", 9, "point")
+
+
 def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.toml", tmp_path):
         with pytest.raises(UsageError, match="expected a file of rules, got"):

@@ -26,7 +26,8 @@ def read_rules(path: Path) -> GateRules:
     """Read a file of limits.
 
     Raises:
-        UsageError: it cannot be read, is no TOML, has unknown keys or values that cannot be, or limits nothing.
+        UsageError: it cannot be read, is no TOML, has unknown keys or values that cannot be, or it or a table in it
+            limits nothing.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -56,7 +57,23 @@ class _RulesReader:
             if rate == FRONTIER:
                 yield from self._front(self._table(table, (FRONTIER,)))
                 continue
-            yield from self._rate(cast(RateName, rate), self._table(table, (rate,)))
+            yield from self._limiting(self._rate(cast(RateName, rate), self._table(table, (rate,))), (rate,))
+
+    def _limiting(self, rules: Iterable[GateRule], at: tuple[str, ...]) -> Iterator[GateRule]:
+        """The rules of a table and of those below it.
+
+        Raises:
+            UsageError: there are none: the author believes that something is limited which is not.
+        """
+        rule = None
+        for rule in rules:
+            yield rule
+        if rule is None:
+            key = "min" if at[0] in HIGH_IS_GOOD else "max"
+            raise UsageError(
+                f"expected at least one limit in {self._where(at)} or below it, got none; try {key} = "
+                f"{0.8 if key == 'min' else 0.05}, or to leave the table out"
+            )
 
     def _front(self, table: Mapping[str, Any]) -> Iterator[GateRule]:
         """The rule of `[frontier]`, once for each variant."""
@@ -87,7 +104,7 @@ class _RulesReader:
             at = (rate, "suites", name)
             inner = self._table(below, at)
             self._check_keys(inner, (*limits, *SETTINGS, "against", "categories"), at)
-            yield from self._scope(inner, replace(blank, suites=(name,)), table, at)
+            yield from self._limiting(self._scope(inner, replace(blank, suites=(name,)), table, at), at)
 
     def _scope(
         self, table: Mapping[str, Any], blank: GateRule, above: Mapping[str, Any], at: tuple[str, ...]
@@ -100,7 +117,8 @@ class _RulesReader:
             inner = self._table(below, inside)
             limits = ("min",) if blank.rate in HIGH_IS_GOOD else ("max",)
             self._check_keys(inner, (*limits, *SETTINGS, "against"), inside)
-            yield from self._limits(inner, self._settings(settings, inner), replace(blank, category=name), inside)
+            own = self._limits(inner, self._settings(settings, inner), replace(blank, category=name), inside)
+            yield from self._limiting(own, inside)
 
     @staticmethod
     def _settings(above: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
