@@ -272,15 +272,20 @@ def rates_of(entry: Mapping[str, Any]) -> list[float]:
     refused, count = entry["refused"], entry["scenes"]
     rates: list[float] = []
     for level in range(len(LEVELS)):
-        if not is_complete(refused, count, "own", level) or 1.0 in rates:
+        is_begun = any(key.split()[1:] == ["own", str(level)] for key in refused)
+        if not is_begun or not is_complete(refused, count, "own", level) or 1.0 in rates:
             break
         rates.append(share(refused, count, ("own",), level))
     return rates
 
 
 def is_complete(refused: Mapping[str, Any], count: int, attack: str, level: int) -> bool:
-    """Whether an attack of a level was made on all pictures that are not wholly refused."""
-    return all(f"{scene} {attack} {level}" in refused or settled(refused, scene) for scene in range(count))
+    """Whether an attack of a level, or a higher one, was made on all pictures that are not wholly refused."""
+    levels = range(level, len(LEVELS))
+    return all(
+        settled(refused, scene) or any(f"{scene} {attack} {number}" in refused for number in levels)
+        for scene in range(count)
+    )
 
 
 def stands_still(rates: Sequence[float]) -> bool:
@@ -316,7 +321,7 @@ def render(results: Mapping[str, Any]) -> None:
         own = ", ".join(f"{rate:.2f}" for rate in rates) or "not measured"
         lines.append(
             f"| {entry['row']} | {entry['epsilon']}/255 | {count} | {own} "
-            f"| {'yes' if stands_still(rates) else 'no'} | {' | '.join(others)} "
+            f"| {'yes' if stands_still(rates) or whole == count else 'no'} | {' | '.join(others)} "
             f"| {total.rate:.2f} [{total.low:.2f}, {total.high:.2f}] | {whole} |"
         )
     put(PAGE, "table", lines)

@@ -75,6 +75,15 @@ def test_a_level_counts_when_every_picture_has_been_through_it(benchmark: Module
     assert benchmark.rates_of({"refused": {}, "scenes": 1}) == []
 
 
+def test_levels_that_nobody_attacked_are_no_columns(benchmark: ModuleType) -> None:
+    # The openings got everything refused, so that the own attack went no further than its first level.
+    refused = {"0 own 0": [[True, False]], "0 openings 0": [[True, True]]}
+    assert benchmark.rates_of({"refused": refused, "scenes": 1}) == [0.5]
+    # A further attack that was made with more steps counts for fewer.
+    assert benchmark.is_complete({"0 own 0": [[False]], "0 openings 3": [[False]]}, 1, "openings", 2)
+    assert not benchmark.is_complete({"0 own 0": [[False]], "0 openings 1": [[False]]}, 1, "openings", 2)
+
+
 def test_a_picture_that_is_wholly_refused_is_attacked_no_further(benchmark: ModuleType) -> None:
     measurement = benchmark.Measurement.__new__(benchmark.Measurement)
     measurement.levels = benchmark.LEVELS
