@@ -62,6 +62,18 @@ def test_what_is_no_model_with_an_adapter(tmp_path: Path, name: str) -> None:
         locate(name.format(tmp_path))
 
 
+def test_an_adapter_beside_settings_or_weights(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a")
+    (folder / "config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "training_args.bin").write_bytes(b"settings")
+    with pytest.raises(ModelError, match=LINE) as caught:
+        locate(str(folder))
+    assert f"try MODEL+{folder}" in str(caught.value)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    assert locate(str(folder)) == ModelLocation(str(folder))
+
+
 def test_an_adapter_alone_says_how_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"try MODEL\+"):
         locate(str(adapter(tmp_path / "a")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,6 +51,20 @@ def test_a_picture_that_a_processor_refuses_is_an_error_of_the_picture() -> None
 def test_a_processor_that_takes_no_picture_is_an_error_of_the_model() -> None:
     with pytest.raises(ModelError, match=r"reads pictures as other models' do, got Picky"):
         encode(Picky(everything=True), [[SQUARE]], ["text"])
+
+
+def test_a_processor_that_takes_no_picture_with_text_is_an_error_of_the_model(
+    llava_folder: Path, tmp_path: Path, picture: Image.Image
+) -> None:
+    copy = shutil.copytree(llava_folder, tmp_path / "copy")
+    settings = json.loads((copy / "processor_config.json").read_text())
+    (copy / "processor_config.json").write_text(
+        json.dumps({key: value for key, value in settings.items() if key != "patch_size"})
+    )
+    model = load(str(copy), device="cpu")
+    for prompts in ([Prompt.ask("Why?", picture)], [Prompt.ask("Why?"), Prompt.ask("Why is that so?", picture)]):
+        with pytest.raises(ModelError, match=r"^expected a processor that reads pictures .* LlavaProcessor [^\n]*$"):
+            model.generate(prompts, max_new_tokens=2)
 
 
 def test_errors_of_ours_and_errors_without_pictures_stay() -> None:

@@ -314,6 +314,9 @@ def test_a_question_with_the_mark_of_a_picture_is_refused_before_the_attack(phot
     config = perturb.PerturbConfig(("testbed/llava",), tmp_path / "out", steps=1, questions=questions)
     with pytest.raises(UsageError, match="without <image>"):
         perturb.run(photos / "p0.png", config)
+    config = perturb.PerturbConfig(("testbed/llava",), tmp_path / "out", steps=1, refusal="I can't see <image>.")
+    with pytest.raises(UsageError, match="without <image>"):
+        perturb.run(photos / "p0.png", config)
 
 
 @pytest.mark.usefixtures("toy_models")

@@ -152,8 +152,8 @@ def picture_errors(
 
     Raises:
         UsageError: a text has more marks of pictures than pictures.
-        PictureError: the processor takes a plain grey picture, so that this one is the reason.
-        ModelError: it takes no picture at all.
+        PictureError: the processor takes plain grey pictures, so that these are the reason.
+        ModelError: it takes no picture at all, or none with text.
     """
     try:
         yield
@@ -167,18 +167,30 @@ def picture_errors(
         if first is None:
             raise
         line, name = first_line(error), type(processor).__name__
-        # Processors raise all kinds of errors about shapes. One picture that they must take tells whose fault it is.
         try:
-            processor.image_processor([[to_pil_image(torch.full((3, 96, 96), 128, dtype=torch.uint8))]])
+            _try_grey(processor, pictures or [], texts)
         except PROGRAM_ERRORS:
             raise ModelError(
-                f"expected an image processor that reads pictures as other models' do, got {name} ({line}); "
-                "try another model"
+                f"expected a processor that reads pictures as other models' do, got {name} ({line}); try another model"
             ) from error
         raise PictureError(
             f"expected a picture that {name} takes, got one of {_size(first)} pixels ({line}); "
             "try a copy cut or resized to another shape"
         ) from error
+
+
+def _try_grey(processor: Any, pictures: Sequence[Sequence[Any]], texts: Sequence[str]) -> None:
+    """Call a processor with pictures that it must take, in place of those of the first text that has any.
+
+    Processors raise all kinds of errors about shapes; this tells whose fault one is.
+    """
+    grey = to_pil_image(torch.full((3, 96, 96), 128, dtype=torch.uint8))
+    for row, text in zip(pictures, texts, strict=False):
+        if row:
+            rows: Any = _arranged(processor, [[grey] * len(row)])
+            processor(images=rows, text=[text], return_tensors="pt")
+            return
+    processor.image_processor([[grey]])
 
 
 def _require_marks(
@@ -236,10 +248,14 @@ def encode(processor: Any, pictures: list[list[Any]] | None, texts: list[str], *
     if any(begun) and not all(begun) and _adds_bos(processor.tokenizer):
         bos = processor.tokenizer.bos_token
         texts = [text if has else f"{bos}{text}" for text, has in zip(texts, begun, strict=True)]
-    flat = hasattr(processor, "num_query_tokens") and pictures is not None
-    images: Any = [picture for row in pictures or [] for picture in row] if flat else pictures
+    images = None if pictures is None else _arranged(processor, pictures)
     with picture_errors(processor, pictures, texts):
         return dict(processor(images=images, text=texts, return_tensors="pt", **options))
+
+
+def _arranged(processor: Any, pictures: list[list[Any]]) -> list[Any]:
+    """The pictures of each text as a processor takes them: some take one list for all texts."""
+    return [picture for row in pictures for picture in row] if hasattr(processor, "num_query_tokens") else pictures
 
 
 def begins_with_bos(processor: Any, text: str) -> bool:

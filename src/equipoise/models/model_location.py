@@ -135,14 +135,23 @@ def _shipped(weights: Path, name: str, *more: str) -> Path:
 def _folder(folder: Path) -> ModelLocation:
     if is_assembled(folder):
         return ModelLocation(str(folder), base=require_base())
+    # Trainings often write the configuration of the base beside their adapter.
+    if (folder / ADAPTER_SETTINGS).is_file() and not _holds_weights(folder):
+        raise ModelError(
+            f"expected a model folder, got {str(folder)!r} without weights of a whole model; "
+            f"try MODEL+{folder}, as it holds an adapter"
+        )
     if (folder / "config.json").is_file():
         return ModelLocation(str(folder))
     instead = "one written by save_pretrained"
-    if (folder / ADAPTER_SETTINGS).is_file():
-        instead = f"MODEL+{folder}, as it holds an adapter"
-    elif files := sorted(folder.glob("*.gguf")):
+    if files := sorted(folder.glob("*.gguf")):
         instead = str(files[0])
     raise ModelError(f"expected a model folder, got {str(folder)!r} without a config.json; try {instead}")
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether a folder holds weights of a whole model, whole or in parts, as transformers names them."""
+    return any(file.is_file() for name in ("model*.safetensors", "pytorch_model*.bin") for file in folder.glob(name))
 
 
 def _adapter(folder: str, name: str) -> Path:

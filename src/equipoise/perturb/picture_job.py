@@ -296,13 +296,14 @@ def load_bystanders(config: PerturbConfig) -> tuple[OpenModel, ...]:
 
 
 def _require_texts(config: PerturbConfig, model: OpenModel) -> None:
-    """Refuse, before hours of an attack, a question that would be taken for a picture."""
+    """Refuse, before hours of an attack, a question or refusal that would be taken for a picture."""
     from equipoise.models.chat import require_no_picture_marks
     from equipoise.steering.prompt_sets import read_prompts
 
     questions = [*config.questions.shadow, *config.questions.held_out]
     prompts = read_prompts(config.elicit).prompts if config.elicit is not None else ()
     further = [message.text for prompt in prompts for message in prompt.messages]
+    further += [] if config.refusal is None else [config.refusal]
     require_no_picture_marks(getattr(model, "processor", None), [*questions, *further])
 
 
