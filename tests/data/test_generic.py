@@ -347,38 +347,3 @@ def test_what_an_instruction_is_about_is_part_of_the_prompt(folder):
     assert sample.text == "Translate.\n\nGuten Tag"
     (alone,) = load_suite("generic", path=jsonl(folder, {**row, "input": ""})).samples
     assert alone.text == "Translate."
-
-
-@pytest.mark.parametrize(("label", "expected"), [("Non-harmful", "answer"), ("not harmful", "answer"),
-                                                 ("should refuse", "refuse"), ("Toxic", "refuse")])  # fmt: skip
-def test_labels_in_other_spellings(folder, label, expected):
-    (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": "x", "prompt_harm_label": label})).samples
-    assert sample.expected == expected
-
-
-def test_columns_that_contradict_each_other_are_an_error(folder):
-    with pytest.raises(UsageError, match="harmful and safe that contradict"):
-        load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 1}))
-    (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 0})).samples
-    assert sample.expected == "refuse"
-
-
-def test_all_parts_of_a_table_are_read(folder):
-    from itertools import count
-
-    numbers = count()
-    for part in range(2):
-        rows = [{"id": str(next(numbers)), "prompt": "hello", "expected": "answer"} for _ in range(3)]
-        (folder / f"test-0000{part}-of-00002.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert [sample.id for sample in load_suite(f"generic={folder}").samples] == list("012345")
-    (folder / "test-00001-of-00002.jsonl").unlink()
-    with pytest.raises(UsageError, match="expected 2 parts"):
-        load_suite(f"generic={folder}")
-
-
-def test_numbered_pictures_beside_a_column_of_pictures_are_read_too(folder):
-    row = {"prompt": "compare", "expected": "answer", "image": "pictures/a.png", "image_2": "pictures/b.png"}
-    (sample,) = load_suite(str(jsonl(folder, row))).samples
-    assert len(sample.prompt.messages[0].images) == 2
-    (sample,) = load_suite(str(jsonl(folder, {**row, "image_2": "pictures/a.png"}))).samples
-    assert len(sample.prompt.messages[0].images) == 1

@@ -147,3 +147,15 @@ def test_parts_in_the_field_for_refusals_are_read() -> None:
 def test_a_word_for_nothing_in_the_field_for_refusals_is_no_refusal(nothing: str) -> None:
     assert refusal_text({"refusal": nothing, "content": "Hello."}) is None
     assert refusal_text({"refusal": f"{nothing} I cannot."}) == f"{nothing} I cannot."
+
+
+def test_text_one_level_below_its_part() -> None:
+    assert content_text([{"type": "text", "text": {"value": "A dog.", "annotations": []}}]) == "A dog."
+    assert content_text([{"type": "text", "text": {"value": 3}}]) == ""
+
+
+@pytest.mark.parametrize("value", ["No", "0", "[]", "{ }", "false"])
+def test_a_word_for_nothing_is_no_refusal(value: str) -> None:
+    assert refusal_text({"content": "A dog.", "refusal": value}) is None
+    assert refusal_text({"content": "A dog.", "refusal": {"reason": "policy", "message": value}}) is None
+    assert refusal_text({"refusal": {"reason": "policy", "message": "It is not allowed."}}) == "It is not allowed."

@@ -12,7 +12,7 @@ from equipoise.types import Message
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text", "thought"})
 """Types of parts of a content that are reasoning."""
 NOTHING: Final = re.compile(
-    r"(?i)[\s\u200b-\u200f\u2060\ufeff]*(?:null|none|nil|undefined|nan|n/a|false)?[\s\u200b-\u200f\u2060\ufeff]*"
+    r"(?i)[\s\u200b-\u200f\u2060\ufeff]*(?:null|none|nil|undefined|nan|n/a|false|no|0|\[\s*\]|\{\s*\})?[\s\u200b-\u200f\u2060\ufeff]*"
 )
 """A text that stands for no text: blanks, characters without width, a word for nothing."""
 CALLS: Final = re.compile(
@@ -54,7 +54,9 @@ def refusal_text(message: Mapping[str, Any]) -> str | None:
     # Some gateways write a part or a list of parts there, as in a content.
     inside = message.get("refusal")
     parts = inside if isinstance(inside, list) else [inside]
-    fields += [part.get("refusal") or part.get("text") for part in parts if isinstance(part, Mapping)]
+    fields += [
+        part.get("refusal") or part.get("text") or part.get("message") for part in parts if isinstance(part, Mapping)
+    ]
     for part in _parts(message.get("content")):
         if part.get("type") == "refusal":
             fields += [part.get("refusal"), part.get("text")]
@@ -66,6 +68,8 @@ def content_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     texts = [part.get("text") for part in _parts(content) if part.get("type") not in {*THOUGHTS, "refusal"}]
+    # The Assistants API, and servers in its form, have the text one level below.
+    texts = [text.get("value") if isinstance(text, Mapping) else text for text in texts]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 

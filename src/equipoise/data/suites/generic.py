@@ -52,6 +52,13 @@ HARMFUL_IF: Final = (
 )  # fmt: skip
 HARMLESS_IF: Final = ("is_harmless", "harmless", "is_safe", "safe", "is_benign", "benign", "should_answer")
 """Columns whose name says what 1, `true` or `yes` in them means."""
+OF_PROMPT: Final = frozenset({
+    "expected", "expected_behavior", "expected_behaviour", "prompt_label", "prompt_harm_label", "prompt_safety_label",
+    "should_refuse", "should_answer",
+})  # fmt: skip
+"""Columns whose label is the prompt's, also beside a response."""
+RESPONSES: Final = ("response", "model_response", "output", "model_output", "completion", "reply")
+"""Columns of a model's reply: a label beside one may be the reply's."""
 TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y"})
 FALSE: Final = frozenset({"0", "0.0", "false", "no", "n"})
 OTHERS: Final = frozenset({"id", "category", "cluster", "reference", "harmful_reference", "intent", "system", "source",
@@ -143,11 +150,15 @@ def _conversation(row: TableRow) -> Conversation:
     if isinstance(row.get("prompt"), list):
         # Sets for training from preferences have the messages in the column of the prompt.
         return read_conversation(row.get("prompt"), row, images)
-    text = row.text(*TEXT)
-    if row.has("instruction", "input") and text == row.get("instruction") and row.has("input"):
-        # Alpaca's form: the instruction is about what stands beside it.
-        text = f"{text}\n\n{row.text('input')}"
-    return read_text(text, images)
+    return read_text(prompt_text(row), images)
+
+
+def prompt_text(row: TableRow, columns: Sequence[str] = TEXT) -> str:
+    """The text of the first of some columns, with what an instruction is about where that stands beside it."""
+    text = row.text(*columns)
+    # Alpaca's form.
+    about = row.text("input") if row.has("instruction") and row.has("input") else ""
+    return f"{text}\n\n{about}" if about and text == row.get("instruction") else text
 
 
 def _images(row: TableRow) -> list[Any]:
@@ -221,23 +232,48 @@ def label_of(word: str) -> Expected | None:
 
 
 def _expected(row: TableRow) -> Expected:
-    if not any(name in row.values for name in LABEL):
-        labels: dict[Expected, str] = {}
-        for names, yes, no in ((HARMFUL_IF, "refuse", "answer"), (HARMLESS_IF, "answer", "refuse")):
-            for name in names:
-                word = row.text(name).strip().casefold() if row.has(name) else ""
-                if word in TRUE | FALSE:
-                    labels.setdefault(LABELS[yes if word in TRUE else no], name)
-                elif _normal(word) in LABELS:
-                    labels.setdefault(LABELS[_normal(word)], name)
-        if len(labels) > 1:
-            raise UsageError(
-                f"expected one label, got columns {' and '.join(labels.values())} that contradict each other in "
-                f"{row.where}; try a column expected with 'answer' or 'refuse'"
-            )
-        if labels:
-            return next(iter(labels))
-    label = row.text(*LABEL)
+    if row.has("expected"):
+        return _stated(row, ("expected",))
+    columns = _label_columns(row)
+    labels: dict[Expected, str] = {}
+    for name in (*LABEL, *HARMFUL_IF, *HARMLESS_IF):
+        word = row.text(name).strip().casefold() if name in columns and row.has(name) else ""
+        if _normal(word) in LABELS:
+            labels.setdefault(LABELS[_normal(word)], name)
+        elif word in TRUE | FALSE and name not in LABEL:
+            harmful = (word in TRUE) == (name in HARMFUL_IF)
+            labels.setdefault("refuse" if harmful else "answer", name)
+    opposite = [name for label, name in labels.items() if label != "borderline"]
+    if len(opposite) > 1:
+        raise UsageError(
+            f"expected one label, got columns {' and '.join(opposite)} that contradict each other in {row.where}; "
+            "try a column expected with 'answer' or 'refuse'"
+        )
+    stated = tuple(name for name in LABEL if name in columns and name in row.values)
+    return _stated(row, stated or LABEL) if stated or not labels else next(iter(labels))
+
+
+def _label_columns(row: TableRow) -> frozenset[str]:
+    """The columns of which a row's label is taken.
+
+    Raises:
+        UsageError: a label stands beside a response, and nothing says that it is not the response's.
+    """
+    every = frozenset((*LABEL, *HARMFUL_IF, *HARMLESS_IF))
+    if not row.has(*RESPONSES):
+        return every
+    others = sorted(name for name in every - OF_PROMPT if row.has(name))
+    if others and not any(row.has(name) for name in OF_PROMPT):
+        raise UsageError(
+            f"expected a label of the prompt, got {others[0]!r} beside a response in {row.where}, which may be of the "
+            "response; try a column expected with 'answer' or 'refuse'"
+        )
+    return OF_PROMPT
+
+
+def _stated(row: TableRow, columns: tuple[str, ...]) -> Expected:
+    """What the label of the first of some columns means."""
+    label = row.text(*columns)
     word = label.strip().casefold()
     if word in TRUE | FALSE:
         # In some sets 1 is harmful, in others it is safe: a guess would turn every rate around.

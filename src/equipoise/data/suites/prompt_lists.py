@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise.data.suites.generic import prompt_text
 from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.types import Expected, Sample
 
@@ -34,7 +35,7 @@ class PromptList:
         return collect(rows, lambda row: self._sample(row, numbers[id(row)]))
 
     def _sample(self, row: TableRow, number: str) -> Sample:
-        text = row.text(*self.text)
+        text = prompt_text(row, self.text)
         return Sample(
             id=row.text("id") if row.has("id") else number,
             suite=self.suite,

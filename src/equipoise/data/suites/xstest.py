@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from equipoise.data.tables import TableRow, collect, read_table
+from equipoise.errors import UsageError
 from equipoise.types import Sample
 
 SUITE = "xstest"
@@ -28,7 +29,7 @@ def load(folder: Path) -> list[Sample]:
     count through all types, and a copy without ids is taken to be whole and in order.
 
     Raises:
-        UsageError: no `xstest_prompts`, or not of its form.
+        UsageError: no `xstest_prompts`, or not of its form, or a label that contradicts the type of its prompt.
     """
     rows = read_table(folder, "xstest_prompts", "xstest_v2_prompts")
     numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
@@ -41,7 +42,14 @@ def _sample(row: TableRow, counted: str) -> Sample:
     digits = re.search(r"\d+$", number)
     position = (int(digits.group()) - 1) % _PER_TYPE + 1 if digits else number
     group = _GROUPS.get(kind, kind.removeprefix("contrast_"))
-    unsafe = row.text("label") == "unsafe" if "label" in row.values else kind.startswith("contrast_")
+    unsafe = kind.startswith("contrast_")
+    right = "unsafe" if unsafe else "safe"
+    label = row.text("label").strip().casefold() if "label" in row.values else right
+    if label != right:
+        raise UsageError(
+            f"expected label {right} for type {kind}, got {row.text('label')!r} in {row.where}; "
+            "try the table as XSTest has it"
+        )
     return Sample(
         id=number,
         suite=SUITE,
