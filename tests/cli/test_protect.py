@@ -68,6 +68,18 @@ def test_a_turned_photo_is_written_upright(equipoise: Command, tmp_path: Path) -
         assert 0x0112 not in saved.getexif()
 
 
+def test_the_owners_rights_are_in_the_copy_and_what_is_lost_is_named(equipoise: Command, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x8298], exif[0x0112], exif[0x8825] = "(c) Jane", 6, {1: "N"}
+    Image.open(photo(tmp_path / "flat.png")).save(tmp_path / "p.jpg", exif=exif, comment=b"hello", dpi=(300, 300))
+    result = equipoise("protect", tmp_path / "p.jpg", *RUN, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "Note: left out of the copy: the place where it was taken, the comment." in result.stdout
+    with Image.open(tmp_path / "out" / "p.png") as saved:
+        assert dict(saved.getexif()) == {0x8298: "(c) Jane"}
+        assert round(saved.info["dpi"][0]) == 300
+
+
 def test_files_that_were_not_done_are_named(equipoise: Command, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -76,7 +76,7 @@ def test_what_a_png_says_of_its_colours_is_kept_in_its_copy(tmp_path: Path) -> N
     (tmp_path / "p.png").write_bytes(plain[:33] + chunk(b"tEXt", b"a\0b") + gamma + primaries + plain[33:])
     appearance = read_appearance(tmp_path / "p.png")
     assert appearance.colour_chunks == gamma + primaries
-    copy = png_bytes(Image.fromarray(colours(6, 5, 3)), colour_chunks=appearance.colour_chunks)
+    copy = png_bytes(Image.fromarray(colours(6, 5, 3)), chunks=appearance.colour_chunks)
     assert png_colours(copy) == gamma + primaries
     with Image.open(io.BytesIO(copy)) as opened:
         opened.load()

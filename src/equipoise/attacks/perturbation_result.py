@@ -175,7 +175,7 @@ class PerturbationResult:
 
         Args:
             stem: path without suffix.
-            appearance: profile and transparency that the PNG gets; None for none.
+            appearance: profile, transparency and words of the owner that the PNG gets; None for none.
 
         Returns:
             The PNG's path.
@@ -198,7 +198,8 @@ class PerturbationResult:
 
     def _png(self, appearance: Appearance) -> bytes:
         image = appearance.applied(self.image, self.image, levels=255)
-        return png_bytes(image, icc_profile=appearance.profile, colour_chunks=appearance.colour_chunks)
+        chunks = appearance.colour_chunks + appearance.data_chunks
+        return png_bytes(image, icc_profile=appearance.profile, chunks=chunks)
 
     def _record(self, png: bytes) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name not in ("image", "trace")}

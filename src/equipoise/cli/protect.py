@@ -27,7 +27,9 @@ DARK: Final = 105
 LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.
 - Strong compression, cropping, a screenshot, a filter or a photo of the screen can undo it.
-- It does not change what people see, and it does not hide text around the picture or data in its file.
+- It does not change what people see, and it does not hide text around the picture.
+- It hides no data in the file: date, camera, artist, rights and other EXIF and XMP data are in the copy as well. Only
+  the place where the picture was taken is left out, and what a note above names.
 - Copies that are out already stay as they are. A person who knows of the change can try to remove it."""
 
 

@@ -1,13 +1,13 @@
-"""What people see of a picture file beside its colours on white: a colour profile, and transparency.
+"""What people get of a picture file beside its colours on white: a colour profile, transparency, the owner's words.
 
-Image processors of chat models drop both, and so does `media.decode.open_picture`. A copy for people keeps them.
+Image processors of chat models drop them, and so does `media.decode.open_picture`. A copy for people keeps them.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from equipoise.media.decode import open_picture, upright, with_alpha
+from equipoise.media.file_data import FileData, read_file_data
 from equipoise.media.metadata import PNG_SIGNATURE, png_colours, png_profile, without_text
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ class Appearance:
     """`H x W x 4` colours with their alpha; None where nothing is transparent."""
     colour_chunks: bytes = b""
     """What a PNG says of its colours beside a profile, such as their gamma; whole chunks."""
+    data_chunks: bytes = b""
+    """What the file says of the picture, as `read_file_data` returns it; whole chunks of a PNG."""
     notes: tuple[str, ...] = ()
-    """What of the picture's look a copy cannot keep, in words."""
+    """What of the picture's file a copy cannot keep, in words."""
 
     @property
     def floor(self) -> Tensor | None:
@@ -87,22 +90,33 @@ def read_appearance(path: Path) -> Appearance:
     # Opening has shown that the file can be read, and read again. Only a PNG has chunks.
     data = path.read_bytes()
     try:
-        profile, rgba = _profile_and_colours(data)
+        profile, rgba, file_data = _contents(data)
     except ValueError:
         # Texts or a profile that are too large for Pillow; `open_picture` has just read the picture without them.
-        _, rgba = _profile_and_colours(without_text(data) or data)
+        _, rgba, file_data = _contents(without_text(data) or data)
+        file_data = replace(file_data, notes=("left out of the copy: texts that are too large", *file_data.notes))
         profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
     kept, notes = _kept_profile(profile)
-    return Appearance(kept, rgba, png_colours(data) if data.startswith(PNG_SIGNATURE) else b"", notes)
+    return Appearance(
+        profile=kept,
+        rgba=rgba,
+        colour_chunks=png_colours(data) if data.startswith(PNG_SIGNATURE) else b"",
+        data_chunks=file_data.chunks,
+        notes=(*notes, *file_data.notes),
+    )
 
 
-def _profile_and_colours(data: bytes) -> tuple[object, NDArray[np.uint8] | None]:
-    """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
+def _contents(data: bytes) -> tuple[object, NDArray[np.uint8] | None, FileData]:
+    """What Pillow takes for the profile, the colours, and what the file says of the picture.
+
+    The colours are upright and with their alpha; None where nothing may be transparent.
+    """
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
         transparent = with_alpha(upright(opened))
-        return opened.info.get("icc_profile"), None if transparent is None else np.asarray(transparent)
+        colours = None if transparent is None else np.asarray(transparent)
+        return opened.info.get("icc_profile"), colours, read_file_data(opened, data)
 
 
 _OTHER_SPACES: Final = (b"GRAY", b"CMYK", b"CMY ", b"Lab ", b"XYZ ", b"Luv ", b"YCbr", b"Yxy ", b"HSV ", b"HLS ")

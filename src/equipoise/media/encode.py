@@ -21,7 +21,7 @@ _HEADER_END: Final = 33
 
 
 def png_bytes(
-    image: Image, *, compress_level: int = -1, icc_profile: bytes | None = None, colour_chunks: bytes = b""
+    image: Image, *, compress_level: int = -1, icc_profile: bytes | None = None, chunks: bytes = b""
 ) -> bytes:
     """A lossless PNG file.
 
@@ -29,13 +29,13 @@ def png_bytes(
         image: any mode that PNG holds.
         compress_level: zlib's, from 0 (fastest) to 9 (smallest); -1 is its default.
         icc_profile: colour profile to write with it; the pixels stay as they are.
-        colour_chunks: whole chunks that say how colours are shown, as `metadata.png_colours` returns them.
+        chunks: whole ones that are written with it, such as those of `metadata.png_colours`.
     """
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=compress_level, icc_profile=icc_profile)
     data = file.getvalue()
     # Pillow writes none of these chunks itself; they belong before the palette and the pixels.
-    return data[:_HEADER_END] + colour_chunks + data[_HEADER_END:] if colour_chunks else data
+    return data[:_HEADER_END] + chunks + data[_HEADER_END:] if chunks else data
 
 
 def data_url(content: bytes, media_type: str = "image/png") -> str:
