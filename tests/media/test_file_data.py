@@ -115,6 +115,23 @@ def test_nothing_is_said_of_a_plain_file(kind: str) -> None:
     assert read(saved(kind)).notes == ()
 
 
+@pytest.mark.parametrize(
+    "spelling", [b"exif:GPSLatitude", b"drone-dji:GpsLatitude", b"drone-dji:GpsLongtitude", b"gps:Longitude"]
+)
+def test_the_place_is_left_out_in_every_spelling(spelling: bytes) -> None:
+    prefix = spelling.split(b":")[0]
+    # Where one property of a prefix stays, so does the prefix.
+    names = b"" if prefix == b"exif" else b' xmlns:%s="http://drone/" %s:Speed="1"' % (prefix, prefix)
+    attribute = xmp(RIGHTS + names + b' %s="+22.5"' % spelling)
+    element = xmp(RIGHTS + names, b"<%s>+22.5</%s>" % (spelling, spelling))
+    for text in (attribute, element):
+        data = saved("JPEG", xmp=text)
+        copy = copied(data).info["xmp"]
+        assert copy == xmp(RIGHTS + names)
+        assert ElementTree.fromstring(copy) is not None
+        assert read(data).notes == ("left out of the copy: the place where it was taken",)
+
+
 def test_further_pictures_are_no_longer_described() -> None:
     directory = b'<Container:Directory><rdf:Seq><rdf:li Item:Length="7"/></rdf:Seq></Container:Directory>'
     copy = copied(saved("JPEG", xmp=xmp(RIGHTS + b" hdrgm:Version='1.0' photoshop:City='Rome'", directory)))

@@ -42,9 +42,10 @@ def _properties(names: str) -> re.Pattern[bytes]:
     return re.compile(f"{attribute}|{element}".encode(), re.DOTALL)
 
 
+# Drones write properties of their own, such as `drone-dji:GpsLongtitude`, in several spellings.
 _XMP_PLACE: Final = _properties(
-    r"[\w.-]+:(?:GPS\w*|City|State|ProvinceState|Country|CountryCode|CountryName|WorldRegion|Location|Sublocation"
-    r"|LocationCreated|LocationShown)"
+    r"(?!xmlns:)[\w.-]+:(?:(?i:GPS\w*|\w*(?:latitude|longt?itude|altitude)\w*)|City|State|ProvinceState|Country"
+    r"|CountryCode|CountryName|WorldRegion|Location|Sublocation|LocationCreated|LocationShown)"
 )
 _XMP_STALE: Final = _properties(
     r"[\w.-]+:(?:Orientation|ImageWidth|ImageLength|PixelXDimension|PixelYDimension|Thumbnails)"
