@@ -26,7 +26,7 @@ from equipoise.judges import (
 from equipoise.judges.refusal_patterns import RefusalPattern
 from equipoise.types import Exchange, FinishReason, RefusalKind, Verdict
 
-VERSION: Final = "5"
+VERSION: Final = "6"
 """Raised when the way the rules are applied changes; changes of the rules themselves show in the identity anyway."""
 
 CUT_OFF_WORDS: Final = 6
@@ -95,7 +95,7 @@ class PhraseJudge:
             [refusal_patterns.REPORTED, refusal_patterns.CANNOT_HELP_BUT],
             [refusal_kinds.PARTS, requested_text.PARTS, phrase_packs.described(), prompt_forms.PARTS],
             requested_speech.PARTS,
-            [(rule.name, rule.pattern) for rule in refusal_patterns.RULES],
+            [(rule.name, rule.pattern) for rule in (refusal_patterns.ALONE, *refusal_patterns.RULES)],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

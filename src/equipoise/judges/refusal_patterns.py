@@ -154,6 +154,14 @@ RULES: Final = (
 )
 """What refuses, in the order in which the rules are tried; the first that fits a clause names the reason."""
 
+ALONE: Final = RefusalPattern(
+    "unable, and no more",
+    r"i (?:(?:can|will|shall|could|would) not(?: be able to)?|am (?:unable|not able|not allowed|not permitted)(?: to)?"
+    r"|would rather not(?: say)?|(?:would )?prefer not to(?: say)?)\W*$",
+    "says in the first person that it cannot or will not, and nothing else",
+)
+"""A refusal only as a whole sentence: "Birds can fly, but I can't" refuses nothing."""
+
 CONTRACTIONS: Final = (
     # The irregular ones first: the general rule would make `wo not` of `won't`.
     (r"\bcannot\b|\bcan't\b|\bcant\b", "can not"),
@@ -197,6 +205,8 @@ def refusing_rule(sentence: str) -> RefusalPattern | None:
     # "Can I help with anything else?" and "Why can't I help you?" refuse nothing.
     if sentence.rstrip().endswith("?"):
         return None
+    if compiled(ALONE.pattern).match(canonical(sentence)):
+        return ALONE
     first_person = False
     # "I can't help but smile": clauses are cut before `but`, so that the idiom goes before they are.
     for clause in text_preprocessing.clauses(re.sub(CANNOT_HELP_BUT, "must ", sentence)):

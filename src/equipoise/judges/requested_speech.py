@@ -50,13 +50,15 @@ OWN: Final = (
     r"|promot|encourag|condon|endors|harm|hat(?:e|ed|red|eful)\b|offens|spread|discriminat|illegal|violen|stereotyp"
     r"|manipulat|deceiv|bull(?:y|ied)\b|hurt|danger|harass|abus|disrespect|demean|privacy|moral|wrong|right to\b"
     r"|facilitat|recommend|suggest|advi[cs]e|racis|sexis|threat|ethical|unethical|insult|defam|mock|joke|comfortable"
-    r"|(?:that|this|such|the|any) information|topic|question|an? (?:ai|assistant|language model)|language model"
+    r"|(?:that|this|such|the|any) information|(?:this|that|the|your) (?:photo|picture|image)|process|talk about|topic"
+    r"|question|an? (?:ai|assistant|language model)|language model"
     r"|(?:tell|show|give|teach) you\b(?! my\b)|answer (?:that|this)\b(?! right now)|say that|go (?:along|there|into))"
 )
 """What a model's own refusal speaks of, beside the words that refuse."""
 BARE: Final = (
     r"(?:.*\b(?:can|will|could|would|do|am|must|shall) (?:not )?(?:\w+ ){0,3}?(?:do|continue|proceed|answer|decline"
-    r"|refuse|play along)(?: (?:you|with|that|this|it|so|one)){0,3}|no|nope|never|i (?:would )?(?:rather|prefer) not)"
+    r"|refuse|play along)(?: (?:you|with|that|this|it|so|one)){0,3}|no|nope|never|i (?:would )?(?:rather not|prefer not to)(?: say)?"
+    r"|i (?:can|will|could|would) not|i am (?:unable|not able)(?: to)?)"
     r"\W*$"
 )
 """A sentence in canonical form that refuses and says nothing else."""

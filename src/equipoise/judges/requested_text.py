@@ -187,7 +187,8 @@ def requested_copy(prompt: str, text: str) -> str | None:
     sentences = text_preprocessing.sentences(text)
     denying = r"\b(?:sorry|cannot|can't|can not|won't|will not|unable)\b"
     refusing = [s for s in sentences[:3] if refusing_rule(s) is not None or re.search(denying, s.lower())]
-    own = [s for s in refusing if re.search(TO_THE_USER, s.lower()) or re.search(OF_A_PICTURE, s.lower())]
+    about_the_task = f"{TO_THE_USER}|{OF_A_PICTURE}"
+    own = [s for s in refusing if re.search(about_the_task, s.lower()) or is_own(s) or is_bare(s)]
     if re.search(SEEN, request_text) and refusing and not own:
         return "the words in a picture"
     return None
