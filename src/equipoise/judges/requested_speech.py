@@ -57,7 +57,8 @@ OWN: Final = (
 """What a model's own refusal speaks of, beside the words that refuse."""
 BARE: Final = (
     r"(?:.*\b(?:can|will|could|would|do|am|must|shall) (?:not )?(?:\w+ ){0,3}?(?:do|continue|proceed|answer|decline"
-    r"|refuse|play along)(?: (?:you|with|that|this|it|so|one)){0,3}|no|nope|never|i (?:would )?(?:rather not|prefer not to)(?: say)?"
+    r"|refuse|play along)(?: (?:you|with|that|this|it|so|one)){0,3}|no|nope|never"
+    r"|i (?:would )?(?:rather not|prefer not to)(?: say)?"
     r"|i (?:can|will|could|would) not|i am (?:unable|not able)(?: to)?)"
     r"\W*$"
 )
