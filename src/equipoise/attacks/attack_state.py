@@ -20,9 +20,8 @@ _KEPT: Final = 6
 """Candidates that wait for their exact score; with falling step sizes the last ones are the best."""
 _FINALISTS: Final = 3
 """Candidates of a run without success that the final check asks every question about."""
-EARLIEST: Final = 8
-"""Steps before the first early check. A picture of fewer may pass on all shadow questions and fail on others: its
-refusals are barely likelier than answers. Each check costs as much as several of the first steps."""
+EARLIEST: Final = 4
+"""Steps before the first early check, which costs as much as several of the first steps."""
 ENOUGH_AFTER: Final = 100
 """Steps after which `StopCriteria.enough_rate` is enough. On photos, pictures that pass later than that exist beside
 pictures of which one question in fifty resists for good."""
@@ -167,16 +166,32 @@ class AttackState:
         """Whether the last step was checked."""
         return self.steps > 0 and self._checked_step == self.steps
 
-    def check(self, candidate: Tensor) -> bool:
+    @property
+    def passed(self) -> bool:
+        """Whether a picture of this start, or of one before, has passed a check of all questions."""
+        return self._chosen is not None and self.chosen_by == "check"
+
+    def check(self, candidate: Tensor, *, brief: bool = False) -> bool:
         """Check a candidate for success, or the one of lowest loss where losses are exact and it was not checked yet.
 
+        Args:
+            candidate: the picture.
+            brief: a few questions are enough, if the check can ask so few: what passes is to be checked again.
+
         Returns:
-            Whether the target rate is reached; the checked picture is then the result.
+            Whether the target rate is reached; the checked picture is then the result, unless the check was brief.
         """
         lowest = self._exact and self._lowest.rate is None and not math.isinf(self._lowest.loss)
         checked = self._lowest if lowest else _Waiting(candidate, None)
         self._loss_at_check, self._checked_step = self.trace[-1].loss, self.steps
-        rate = None if self._success is None else self._rate_of(checked.pixels)
+        few = getattr(self._success, "brief", None) if brief else None
+        rate = None
+        if few is not None:
+            rate = float(few(checked.pixels, self._wanted))
+            if rate >= self._wanted:
+                return True
+        elif self._success is not None:
+            rate = self._rate_of(checked.pixels)
         checked = replace(checked, rate=rate)
         if rate is not None:
             self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)

@@ -217,19 +217,22 @@ class Attack(ABC):
         left: int | None = None
         for _ in range(steps):
             if state.out_of_time():
-                return "time" if left is None else "success", candidate
+                return "success" if state.passed else "time", candidate
             evaluation = self._evaluate(objective, candidate, random, self._item_count(state))
             state.record(candidate, evaluation)
             if state.diverged:
-                return "diverged" if left is None else "success", candidate
+                return "success" if state.passed else "diverged", candidate
             if left is not None:
                 left -= 1
-            elif state.check_due() and state.check(candidate):
+            elif state.check_due() and state.check(candidate, brief=bool(self.settle)):
                 left = self.settle or 0
             if left == 0:
                 if not state.just_checked:
                     state.check(candidate)
-                return "success", candidate
+                if state.passed:
+                    return "success", candidate
+                # A brief check has passed, and not the one of all questions: the run goes on.
+                left = None
             # In a row: with a random subset of the questions, a single low loss may be a lucky draw.
             low_steps = low_steps + 1 if evaluation.loss < self.converged_loss else 0
             if low_steps >= self.converged_steps and left is None:
@@ -237,7 +240,7 @@ class Attack(ABC):
             # The rule continues from its own unrounded point, not from the candidate: steps below half a level would
             # otherwise be rounded away one by one and never add up.
             candidate = feasible.project_quantized(rule.send(evaluation))
-        if left is not None:
+        if state.passed:
             return "success", candidate
         # A final check asks every question of several candidates, so only at the end of all stages. The end of another
         # stage is checked unless a check has just failed: what follows begins with its candidate.

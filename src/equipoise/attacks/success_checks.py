@@ -29,6 +29,8 @@ LONG: Final = 20
 """Characters from which the beginning of a reply is compared with a refusal of the model's own."""
 FIRST_CHUNK: Final = 3
 """Questions of the first batch: most checks of a young attack end with it."""
+BRIEF: Final = 8
+"""Questions of a brief check."""
 
 
 class RefusalRateCheck:
@@ -93,17 +95,22 @@ class RefusalRateCheck:
         """The same for another target rate."""
         return self._lowest(pixels, target_rate)
 
+    def brief(self, pixels: Tensor, target_rate: float) -> float:
+        """The same of the first questions alone: what passes is worth a check of all."""
+        return self._lowest(pixels, target_rate, BRIEF)
+
     def in_full(self, pixels: Tensor) -> float:
         """The lowest rate over targets and transforms, the mean over draws, of all questions."""
         return self._lowest(pixels, None)
 
-    def _lowest(self, pixels: Tensor, target_rate: float | None) -> float:
+    def _lowest(self, pixels: Tensor, target_rate: float | None, count: int | None = None) -> float:
+        prompts = self.prompts[:count]
         self.refused = [[] for _ in self.refused]
         self.unrefused = [[] for _ in self.unrefused]
         lowest, whole = 1.0, target_rate is None
         # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
         # many.
-        most_misses = math.inf if target_rate is None else len(self.prompts) * (1 - target_rate) + 1e-9
+        most_misses = math.inf if target_rate is None else len(prompts) * (1 - target_rate) + 1e-9
         # The plain picture comes first (`Identity`), as it fails most often early in an attack: the transforms are then
         # not even computed.
         for transform in self._transforms:
@@ -113,19 +120,28 @@ class RefusalRateCheck:
             for number, drawn_models in enumerate(self._targets):
                 rates = []
                 for model in drawn_models:
-                    rates.append(self._rate_of(number, model, image, most_misses, whole=whole))
+                    rates.append(self._rate_of(number, model, image, prompts, most_misses, whole=whole))
                     if target_rate is not None and rates[-1] < target_rate:
                         return rates[-1]
                 lowest = min(lowest, math.fsum(rates) / len(rates) if whole else min(rates))
         return lowest
 
-    def _rate_of(self, number: int, model: OpenModel, image: Image.Image, most_misses: float, *, whole: bool) -> float:
+    def _rate_of(
+        self,
+        number: int,
+        model: OpenModel,
+        image: Image.Image,
+        prompts: Sequence[Prompt],
+        most_misses: float,
+        *,
+        whole: bool,
+    ) -> float:
         refused = replied = 0
-        while replied < len(self.prompts):
+        while replied < len(prompts):
             # A small first chunk: early in an attack nothing is refused, and a few questions are enough to see that. In
             # full, and where one pass may show all, large chunks cost fewer passes.
             several = WHOLE_CHUNK if whole or self._aims is not None else CHUNK
-            questions = self.prompts[replied : replied + (several if replied or whole else FIRST_CHUNK)]
+            questions = prompts[replied : replied + (several if replied or whole else FIRST_CHUNK)]
             certain = self._certain(number, model, image, questions)
             unsure = [prompt for prompt, exchange in zip(questions, certain, strict=True) if exchange is None]
             refused += len(questions) - len(unsure)
@@ -186,7 +202,17 @@ class AimingCheck:
 
     def with_target(self, pixels: Tensor, target_rate: float) -> float:
         """The same for another target rate."""
-        rate = self._check.with_target(pixels, target_rate)
+        return self._reconsidered(pixels, self._check.with_target(pixels, target_rate), target_rate)
+
+    def brief(self, pixels: Tensor, target_rate: float) -> float:
+        """The same of a few questions."""
+        return self._reconsidered(pixels, self._check.brief(pixels, target_rate), target_rate)
+
+    def in_full(self, pixels: Tensor) -> float:
+        """The rate of all questions; the aims stay."""
+        return self._check.in_full(pixels)
+
+    def _reconsidered(self, pixels: Tensor, rate: float, target_rate: float) -> float:
         if rate < target_rate:
             for number, unrefused in enumerate(self._check.unrefused):
                 # Only for targets that still answer: changing the aim of one that refuses already would undo what
@@ -194,10 +220,6 @@ class AimingCheck:
                 if unrefused:
                     self._aims.reconsider(number, pixels, self._check.refused[number], unrefused)
         return rate
-
-    def in_full(self, pixels: Tensor) -> float:
-        """The rate of all questions; the aims stay."""
-        return self._check.in_full(pixels)
 
 
 class MeanRateCheck:
