@@ -97,6 +97,9 @@ class EndlessCheck:
         check: whose rates are given; a rate of 1 is given as a little less, which keeps the order of pictures.
     """
 
+    brief = None
+    """No check is brief."""
+
     def __init__(self, check: RefusalRateCheck) -> None:
         self._check = check
 

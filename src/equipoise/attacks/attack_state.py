@@ -25,7 +25,7 @@ EARLIEST: Final = 4
 ENOUGH_AFTER: Final = 100
 """Steps after which `StopCriteria.enough_rate` is enough. On photos, pictures that pass later than that exist beside
 pictures of which one question in fifty resists for good."""
-EARLY_LOSS: Final = 1.0
+EARLY_LOSS: Final = 0.3
 """Nats per token below which a check before its time may pass."""
 EARLY_SHARE: Final = 0.6
 """What the loss must have fallen to, as a share of that at the last check, for a check before its time."""
@@ -176,26 +176,25 @@ class AttackState:
 
         Args:
             candidate: the picture.
-            brief: a few questions are enough, if the check can ask so few: what passes is to be checked again.
+            brief: a few questions are enough, if the check can ask so few.
 
         Returns:
-            Whether the target rate is reached; the checked picture is then the result, unless the check was brief.
+            Whether the target rate is reached, and the checked picture is the result. After a brief check, whether the
+            target may be reached: the picture is to be checked again, with all questions.
         """
         lowest = self._exact and self._lowest.rate is None and not math.isinf(self._lowest.loss)
         checked = self._lowest if lowest else _Waiting(candidate, None)
         self._loss_at_check, self._checked_step = self.trace[-1].loss, self.steps
         few = getattr(self._success, "brief", None) if brief else None
-        rate = None
+        rate, may_pass = None, False
         if few is not None:
-            rate = float(few(checked.pixels, self._wanted))
-            if rate >= self._wanted:
-                return True
+            rate, may_pass = few(checked.pixels, self._wanted)
         elif self._success is not None:
             rate = self._rate_of(checked.pixels)
         checked = replace(checked, rate=rate)
         if rate is not None:
             self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
-            if self._pass(checked):
+            if few is None and self._pass(checked):
                 return True
         if lowest:
             self._lowest = checked
@@ -203,7 +202,7 @@ class AttackState:
             self._waiting.append(checked)
             self._forget()
         self._compete(checked)
-        return False
+        return may_pass
 
     def _compete(self, checked: _Waiting) -> None:
         """Let a candidate replace what an earlier start chose without success, should the time end this start."""

@@ -29,6 +29,10 @@ UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
 FIRST_STEPS: Final = 10
 """Steps at most that evaluate `Attack.questions_first` items."""
+SETTLED_LOSS: Final = 0.1
+"""The loss in nats per token up to which a picture that passed is taken to pass on other questions, too."""
+LONGEST_SETTLE: Final = 4
+"""Times `Attack.settle`: the steps after which a picture that passed is the result whatever its loss."""
 DEFAULT_STOP: Final = StopCriteria()
 """A check every ten steps, a target rate of 1, no time limit."""
 
@@ -58,8 +62,9 @@ class Attack(ABC):
     converged_steps: int = 30
     """... for this many steps in a row."""
     settle: int | None = None
-    """Steps after the first success. Their picture is the result if as many questions are refused: what has just passed
-    may fail on questions that nobody has checked."""
+    """Steps after the first success, and up to `LONGEST_SETTLE` times as many while the loss is above `SETTLED_LOSS`.
+    Their picture is the result if as many questions are refused: what has just passed may fail on questions that nobody
+    has checked."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
     grid: tuple[int, int] | None = None
@@ -226,7 +231,7 @@ class Attack(ABC):
                 left -= 1
             elif state.check_due() and state.check(candidate, brief=bool(self.settle)):
                 left = self.settle or 0
-            if left == 0:
+            if left is not None and self._settled(left, evaluation.loss):
                 if not state.just_checked:
                     state.check(candidate)
                 if state.passed:
@@ -246,6 +251,12 @@ class Attack(ABC):
         # stage is checked unless a check has just failed: what follows begins with its candidate.
         passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)
         return "success" if passed else "steps", candidate
+
+    def _settled(self, left: int, loss: float) -> bool:
+        # Among pictures that pass, those with a loss above this are the ones that fail on questions nobody has checked.
+        # The loss may never get there, so that the wait for it has an end.
+        settle = self.settle or 0
+        return left <= 0 and (loss < SETTLED_LOSS or left <= -settle * (LONGEST_SETTLE - 1))
 
     def _grid_over(self, pixels: Tensor) -> CoarseGrid:
         assert self.grid is not None

@@ -16,7 +16,6 @@ from torch import Tensor
 from equipoise.attacks.base import Attack, UpdateSteps
 from equipoise.attacks.budgets import FeasibleSet, Norm
 from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
-from equipoise.attacks.setting_checks import check_counts
 from equipoise.errors import UsageError
 
 
@@ -118,21 +117,15 @@ class Momentum(Bim):
 
     decay: float = 0.9
     """The factor mu that the sum keeps; 1.0 in the paper, 0 is `Bim`."""
-    long_steps: int = 4
-    """First steps from the clean picture that are as long as the budget, unless `alpha` is given; 0 in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, least=0, long_steps=4)
         if not 0 <= self.decay <= 1:
             raise UsageError(f"expected a decay in 0..1, got {self.decay:g}; try 0.9")
 
     def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`g <- mu g + gradient / |gradient|_1`, `x <- project(x - alpha_t direction(g))`."""
         pixels, velocity, step = start, torch.zeros_like(start), 0
-        # A short step from the clean picture changes little, and costs as much as a long one: the first go to the edge
-        # of the budget, as those of FGSM do. A start that has been through steps, or is random, stays near.
-        long_steps = self.long_steps if self.alpha is None and torch.equal(start, feasible.clean) else 0
         while True:
             evaluation = yield pixels
             # Each gradient is scaled to an l1 norm of 1 before it is added, so that steps with a steep loss do not
@@ -140,8 +133,7 @@ class Momentum(Bim):
             size = evaluation.gradient.abs().sum().clamp_min(torch.finfo(start.dtype).tiny)
             velocity = self.decay * velocity + evaluation.gradient / size
             move = feasible.scaled(direction(velocity, self.budget.norm))
-            length = self.budget.epsilon if step < long_steps else self.step_size(step)
-            pixels = feasible.project(pixels - length * move)
+            pixels = feasible.project(pixels - self.step_size(step) * move)
             step += 1
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from PIL import Image
@@ -31,6 +32,8 @@ FIRST_CHUNK: Final = 3
 """Questions of the first batch: most checks of a young attack end with it."""
 BRIEF: Final = 8
 """Questions of a brief check."""
+BriefCheck = Callable[[Tensor, float], tuple[float, bool]]
+"""Takes pixels and a target rate, returns the lowest rate of a few questions and whether all may reach the target."""
 
 
 class RefusalRateCheck:
@@ -89,28 +92,29 @@ class RefusalRateCheck:
 
     def __call__(self, pixels: Tensor) -> float:
         """The lowest rate of a `3 x H x W` picture, in `[0, 1]`, of as many questions as it takes to see it missed."""
-        return self._lowest(pixels, self._target_rate)
+        return self.with_target(pixels, self._target_rate)
 
     def with_target(self, pixels: Tensor, target_rate: float) -> float:
         """The same for another target rate."""
-        return self._lowest(pixels, target_rate)
+        return self._lowest(pixels, target_rate)[0]
 
-    def brief(self, pixels: Tensor, target_rate: float) -> float:
-        """The same of the first questions alone: what passes is worth a check of all."""
-        return self._lowest(pixels, target_rate, BRIEF)
+    @property
+    def brief(self) -> BriefCheck | None:
+        """A check of the first `BRIEF` questions; None where there are no more."""
+        return partial(self._lowest, count=BRIEF) if len(self.prompts) > BRIEF else None
 
     def in_full(self, pixels: Tensor) -> float:
         """The lowest rate over targets and transforms, the mean over draws, of all questions."""
-        return self._lowest(pixels, None)
+        return self._lowest(pixels, None)[0]
 
-    def _lowest(self, pixels: Tensor, target_rate: float | None, count: int | None = None) -> float:
+    def _lowest(self, pixels: Tensor, target_rate: float | None, count: int | None = None) -> tuple[float, bool]:
         prompts = self.prompts[:count]
         self.refused = [[] for _ in self.refused]
         self.unrefused = [[] for _ in self.unrefused]
         lowest, whole = 1.0, target_rate is None
         # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
-        # many.
-        most_misses = math.inf if target_rate is None else len(prompts) * (1 - target_rate) + 1e-9
+        # many. A brief check allows as many as one of all questions: those that no step wins may be its first.
+        most_misses = math.inf if target_rate is None else len(self.prompts) * (1 - target_rate) + 1e-9
         # The plain picture comes first (`Identity`), as it fails most often early in an attack: the transforms are then
         # not even computed.
         for transform in self._transforms:
@@ -120,13 +124,14 @@ class RefusalRateCheck:
             for number, drawn_models in enumerate(self._targets):
                 rates = []
                 for model in drawn_models:
-                    rates.append(self._rate_of(number, model, image, prompts, most_misses, whole=whole))
-                    if target_rate is not None and rates[-1] < target_rate:
-                        return rates[-1]
+                    refused, replied = self._count(number, model, image, prompts, most_misses, whole=whole)
+                    rates.append(refused / replied)
+                    if replied - refused > most_misses:
+                        return rates[-1], False
                 lowest = min(lowest, math.fsum(rates) / len(rates) if whole else min(rates))
-        return lowest
+        return lowest, True
 
-    def _rate_of(
+    def _count(
         self,
         number: int,
         model: OpenModel,
@@ -135,7 +140,7 @@ class RefusalRateCheck:
         most_misses: float,
         *,
         whole: bool,
-    ) -> float:
+    ) -> tuple[int, int]:
         refused = replied = 0
         while replied < len(prompts):
             # A small first chunk: early in an attack nothing is refused, and a few questions are enough to see that. In
@@ -153,8 +158,8 @@ class RefusalRateCheck:
                 refused += self._decoded(number, model, image, part)
                 replied += len(part)
                 if replied - refused > most_misses:
-                    return refused / replied
-        return refused / replied
+                    return refused, replied
+        return refused, replied
 
     def _certain(
         self, number: int, model: OpenModel, image: Image.Image, prompts: Sequence[Prompt]
@@ -202,24 +207,35 @@ class AimingCheck:
 
     def with_target(self, pixels: Tensor, target_rate: float) -> float:
         """The same for another target rate."""
-        return self._reconsidered(pixels, self._check.with_target(pixels, target_rate), target_rate)
+        rate = self._check.with_target(pixels, target_rate)
+        if rate < target_rate:
+            self._reconsider(pixels)
+        return rate
 
-    def brief(self, pixels: Tensor, target_rate: float) -> float:
-        """The same of a few questions."""
-        return self._reconsidered(pixels, self._check.brief(pixels, target_rate), target_rate)
+    @property
+    def brief(self) -> BriefCheck | None:
+        """The brief check, if there is one; where it puts the target out of reach, the aims are reconsidered."""
+        few = self._check.brief
+        if few is None:
+            return None
+
+        def check(pixels: Tensor, target_rate: float) -> tuple[float, bool]:
+            rate, is_in_reach = few(pixels, target_rate)
+            if not is_in_reach:
+                self._reconsider(pixels)
+            return rate, is_in_reach
+
+        return check
 
     def in_full(self, pixels: Tensor) -> float:
         """The rate of all questions; the aims stay."""
         return self._check.in_full(pixels)
 
-    def _reconsidered(self, pixels: Tensor, rate: float, target_rate: float) -> float:
-        if rate < target_rate:
-            for number, unrefused in enumerate(self._check.unrefused):
-                # Only for targets that still answer: changing the aim of one that refuses already would undo what
-                # works.
-                if unrefused:
-                    self._aims.reconsider(number, pixels, self._check.refused[number], unrefused)
-        return rate
+    def _reconsider(self, pixels: Tensor) -> None:
+        for number, unrefused in enumerate(self._check.unrefused):
+            # Only for targets that still answer: changing the aim of one that refuses already would undo what works.
+            if unrefused:
+                self._aims.reconsider(number, pixels, self._check.refused[number], unrefused)
 
 
 class MeanRateCheck:

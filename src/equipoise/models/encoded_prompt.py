@@ -10,6 +10,7 @@ told apart in order to append replies, to batch prompts and to share a prefix:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from equipoise.models.reply_tokens import reply_tokens
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
+PROMPTS_KEPT = 256
+"""Prompts of which the processor's outputs are kept: each shadow question of an attack meets several replies."""
 _BLANK = new_image("RGB", (1, 1))
 _DROPPED = frozenset({"labels", "attention_mask", "input_ids"})
 
@@ -78,6 +81,21 @@ def require_supported_pictures(processor: Any, chat: ConversationFormat, prompt:
         raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
 
 
+@dataclass(frozen=True, eq=False)
+class _Processed:
+    """A prompt as the processor reads it."""
+
+    text: str
+    """As the chat template writes it."""
+    separator: str
+    """What the template puts before a reply."""
+    outputs: Mapping[str, Any]
+    """Of the processor, without those that are computed from the pictures."""
+    is_pictured: bool
+    other_pictures: tuple[Image, ...]
+    """All but the first."""
+
+
 class PromptEncoder:
     """Encodes prompts and caches the result: the processor runs once per prompt, reply and picture size."""
 
@@ -95,8 +113,7 @@ class PromptEncoder:
         self._end = end_token
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
         self._cache: dict[Any, EncodedPrompt] = {}
-        self._last_key: Any = None
-        self._last: Mapping[str, Any] = {}
+        self._prompts: OrderedDict[Any, _Processed] = OrderedDict()
 
     def encode(self, prompt: Prompt, pixels: Tensor | None, reply: str, *, end: bool) -> EncodedPrompt:
         """The row of one prompt whose first picture is replaced by `pixels`, of which only the size matters.
@@ -119,17 +136,11 @@ class PromptEncoder:
         require_supported_pictures(self._processor, self._chat, prompt)
         if pixels is None and prompt.pictures:
             raise UsageError("expected pixels for a prompt with a picture, got None; try to_pixels(picture)")
-        other_pictures = prompt.pictures[1:]
-        turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
-        # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by the cached
-        # row, so that no other picture can get the id of one.
-        size = None if pixels is None else tuple(pixels.shape)
-        key = (turns, prompt.system, prompt.prefill, prompt.templated, tuple(map(id, other_pictures)), size, reply, end)
+        key = (*_key(prompt), None if pixels is None else tuple(pixels.shape), reply, end)
         if key not in self._cache:
             if len(self._cache) >= CACHE_SIZE:
                 self._cache.clear()
-            first = () if pixels is None else (to_image(pixels),)
-            self._cache[key] = self._encode(prompt, first + other_pictures, reply, end)
+            self._cache[key] = self._row(self._processed(prompt, pixels), reply, end)
         return self._cache[key]
 
     def encode_with_pictures(self, prompt: Prompt, reply: str, *, end: bool) -> EncodedPrompt:
@@ -140,7 +151,7 @@ class PromptEncoder:
             ModelError: pictures for a processor that takes none.
         """
         require_supported_pictures(self._processor, self._chat, prompt)
-        return self._encode(prompt, prompt.pictures, reply, end)
+        return self._row(self._processed(prompt, None), reply, end)
 
     def image_inputs(self, prompt: Prompt) -> dict[str, Any]:
         """What the processor makes of the prompt's pictures; empty without pictures."""
@@ -149,18 +160,16 @@ class PromptEncoder:
         outputs = encode(self._processor, [list(prompt.pictures)], [self._chat.render(prompt)])
         return {key: value for key, value in outputs.items() if key in self._image_input_names}
 
-    def _encode(self, prompt: Prompt, pictures: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:
-        text = self._chat.render(prompt)
-        encoded = self._processor_outputs(text, pictures)
+    def _row(self, processed: _Processed, reply: str, end: bool) -> EncodedPrompt:
+        encoded = processed.outputs
         prompt_tokens: Tensor = encoded["input_ids"][0].cpu()
-        separator = self._chat.reply_separator(prompt)
         # The reply is tokenized after the prompt's text, not by itself: a word that follows a space or a line break has
         # other tokens than the same word at the beginning of a text, and the model would never write those.
-        tokens = reply_tokens(self._processor.tokenizer, text, separator + reply)
+        tokens = reply_tokens(self._processor.tokenizer, processed.text, processed.separator + reply)
         ids = [*tokens.ids, *([self._end] if end else [])]
         token_inputs, text_inputs = {}, {}
         for key, value in encoded.items():
-            if key in _DROPPED or key in self._image_input_names or not isinstance(value, Tensor):
+            if key in _DROPPED or not isinstance(value, Tensor):
                 continue
             # A Q-Former's copy of the question may by chance be as long as the prompt; its name tells them apart.
             if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
@@ -168,7 +177,7 @@ class PromptEncoder:
             else:
                 text_inputs[key] = value
         picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
-        if pictures and not len(picture_indices) and "cross_attention_mask" not in encoded:
+        if processed.is_pictured and not len(picture_indices) and "cross_attention_mask" not in encoded:
             raise ModelError(
                 f"expected picture tokens in the prompt, got none from {type(self._processor).__name__}, which reads "
                 "the picture apart from the text: it can be asked but not attacked; try a family of doctor's list"
@@ -179,18 +188,36 @@ class PromptEncoder:
             picture_end=int(picture_indices.max()) + 1 if len(picture_indices) else 0,
             token_inputs=token_inputs,
             text_inputs=text_inputs,
-            text=text,
-            other_pictures=pictures[1:],
-            reply_starts=tuple(start - len(separator) for start in tokens.starts),
+            text=processed.text,
+            other_pictures=processed.other_pictures,
+            reply_starts=tuple(start - len(processed.separator) for start in tokens.starts),
         )
 
-    def _processor_outputs(self, text: str, pictures: tuple[Image, ...]) -> Mapping[str, Any]:
-        """What the processor makes of a prompt; the last one is kept, as many replies to it often come in a row."""
-        # A tuple of pictures compares identical ones without looking at their pixels.
-        key = (text, pictures[0].size if pictures else None, pictures[1:])
-        if key != self._last_key:
-            self._last_key, self._last = key, encode(self._processor, [list(pictures)] if pictures else None, [text])
-        return self._last
+    def _processed(self, prompt: Prompt, pixels: Tensor | None) -> _Processed:
+        """A prompt as the processor reads it, its first picture replaced by pixels; kept for other replies to it."""
+        first = prompt.pictures[:1]
+        size = tuple(pixels.shape[-2:]) if pixels is not None else first[0].size[::-1] if first else None
+        key = (*_key(prompt), size)
+        if key not in self._prompts:
+            pictures = (*(first if pixels is None else (to_image(pixels),)), *prompt.pictures[1:])
+            text = self._chat.render(prompt)
+            encoded = encode(self._processor, [list(pictures)] if pictures else None, [text])
+            outputs = {name: value for name, value in encoded.items() if name not in self._image_input_names}
+            separator = self._chat.reply_separator(prompt)
+            # Not the first picture: of large ones, those of all prompts would fill the memory.
+            self._prompts[key] = _Processed(text, separator, outputs, bool(pictures), pictures[1:])
+            if len(self._prompts) > PROMPTS_KEPT:
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(key)
+        return self._prompts[key]
+
+
+def _key(prompt: Prompt) -> tuple[Any, ...]:
+    """What tells a prompt from others, except the size of its first picture."""
+    turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
+    # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by what it leads to,
+    # so that no other picture can get the id of one.
+    return turns, prompt.system, prompt.prefill, prompt.templated, tuple(map(id, prompt.pictures[1:]))
 
 
 def extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
