@@ -27,8 +27,8 @@ from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
-FIRST_STEPS: Final = 10
-"""Steps at most that evaluate `Attack.questions_first` items."""
+FIRST_STEPS: Final = 20
+"""Steps of a start that evaluate `Attack.questions_first` items."""
 SETTLED_LOSS: Final = 0.1
 """The loss in nats per token up to which a picture that passed is taken to pass on other questions, too."""
 LONGEST_SETTLE: Final = 4
@@ -51,8 +51,8 @@ class Attack(ABC):
     questions_per_step: int | None = None
     """How many items of the objective a step evaluates, drawn anew each step; None evaluates all."""
     questions_first: int | None = None
-    """How many items each of the first `FIRST_STEPS` steps evaluates, until the loss has fallen to half of the first:
-    far from the goal a few questions point the same way as many. None: as many as later."""
+    """How many items each of the first `FIRST_STEPS` steps evaluates: far from the goal a few questions point the same
+    way as many. None: as many as later."""
     restarts: int = 1
     """How many starts; those after the first begin at a random point of the ball."""
     random_start: bool = False
@@ -72,7 +72,7 @@ class Attack(ABC):
     between them. None moves every pixel."""
 
     def __post_init__(self) -> None:
-        check_counts(self, steps=100, restarts=1, converged_steps=30, questions_per_step=10, questions_first=3)
+        check_counts(self, steps=100, restarts=1, converged_steps=30, questions_per_step=10, questions_first=5)
         check_counts(self, least=0, settle=3)
         if self.grid is not None and min(self.grid) < 1:
             raise UsageError(f"expected a grid of at least 1 x 1 values, got {self.grid}; try (96, 96)")
@@ -264,12 +264,10 @@ class Attack(ABC):
 
     def _item_count(self, state: AttackState) -> int | None:
         """How many items the next step evaluates; None for all."""
-        few = self.questions_first
-        if few is None or self.questions_per_step is None or state.steps >= FIRST_STEPS:
-            return self.questions_per_step
-        losses = [step.loss for step in state.trace]
-        fell = bool(losses) and min(losses) < losses[0] / 2
-        return self.questions_per_step if fell else min(few, self.questions_per_step)
+        few, later = self.questions_first, self.questions_per_step
+        if few is None or later is None or state.steps >= FIRST_STEPS:
+            return later
+        return min(few, later)
 
     def _evaluate(
         self, objective: Objective, candidate: Tensor, random: torch.Generator, items_wanted: int | None

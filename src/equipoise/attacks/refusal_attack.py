@@ -74,8 +74,8 @@ class RefusalAttack:
     """Most gradient steps for one picture; most pictures need far fewer, some photos need them."""
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
-    questions_first: int | None = 3
-    """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
+    questions_first: int | None = 5
+    """Questions that the first steps evaluate; None means as many as later."""
     settle: int | None = 3
     """Steps after the first picture that passes: theirs is the result if it passes with as many refusals."""
     reply: str | None = None
@@ -141,7 +141,7 @@ class RefusalAttack:
             raise UsageError(
                 "expected another solver than bim-paper, which moves every pixel, with low_frequency; try momentum"
             )
-        check_counts(self, steps=400, restarts=1, draws=4, questions_per_step=10, questions_first=3)
+        check_counts(self, steps=400, restarts=1, draws=4, questions_per_step=10, questions_first=5)
         check_counts(self, least=0, check_every=10, settle=3)
         for name in ("target_rate", "enough_rate"):
             rate = getattr(self, name)
