@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from equipoise.attacks.aimed_wordings import Aims
 from equipoise.attacks.success_checks import (
+    BRIEF,
     CHUNK,
     FIRST_CHUNK,
     AimingCheck,
@@ -124,6 +125,28 @@ def test_a_check_counts_the_draw_that_refuses_least_and_compares_by_their_mean()
         refusal_rate_check([Lucky()], prompts, draws=0)
 
 
+def test_a_brief_check_asks_a_few_questions_and_fails_only_where_all_would() -> None:
+    prompts = [Prompt.ask("What is it?", PICTURE)] * 30
+    pixels = to_pixels(PICTURE)
+    yes, no = "I can't.", "A cat."
+    for replies, target_rate, expected, received in (
+        ([yes] * 30, 1.0, (1.0, True), BRIEF),
+        ([no] * 30, 1.0, (0.0, False), FIRST_CHUNK),
+        ([yes] * BRIEF + [no] * 22, 1.0, (1.0, True), BRIEF),  # what comes later is for the check of all questions
+        ([no] * 3 + [yes] * 27, 0.9, ((BRIEF - 3) / BRIEF, True), BRIEF),  # three of thirty may be answered
+        ([no] * 4 + [yes] * 26, 0.9, ((BRIEF - 4) / BRIEF, False), BRIEF),
+    ):
+        model = Scripted(replies)
+        check = refusal_rate_check([model], prompts, judge=Cannot())
+        assert check.brief is not None
+        assert check.brief(pixels, target_rate) == expected
+        assert model.received == received
+        whole = refusal_rate_check([Scripted(replies)], prompts, judge=Cannot()).with_target(pixels, target_rate)
+        assert expected[1] or whole < target_rate
+    assert refusal_rate_check([Scripted([])], prompts[:BRIEF], judge=Cannot()).brief is None
+    assert refusal_rate_check([Scripted([])], prompts[: BRIEF + 1], judge=Cannot()).brief is not None
+
+
 @pytest.mark.parametrize("refusals", range(0, 21, 4))
 def test_a_rate_at_or_above_the_target_is_exact_and_one_below_is_below(refusals: int) -> None:
     prompts = [Prompt.ask("What is it?", PICTURE)] * 20
@@ -198,6 +221,20 @@ def test_other_words_in_a_check_become_the_aim_and_a_full_check_leaves_it() -> N
     assert (aims[0].texts, aims.version) == (("I can't help with that today.",), 0)
     assert aiming(to_pixels(PICTURE)) == 0.5
     assert (aims[0].texts, aims.version) == (("I can't.",), 1)
+
+
+def test_other_words_in_a_brief_check_become_the_aim_too_where_it_fails() -> None:
+    long = "I can't help with that today."
+    for last, changes in (("A cat.", 1), ("I can't.", 0)):
+        replies = {f"What {number}?": "I can't." for number in range(BRIEF + 1)}
+        replies[f"What {BRIEF - 1}?"] = last
+        check, aims = checked(Costly(replies), own_words(long))
+        brief = AimingCheck(check, aims).brief
+        assert brief is not None
+        assert brief(to_pixels(PICTURE), 1.0)[1] is not bool(changes)
+        assert aims.version == changes
+    few, aims = checked(Costly({"What?": "I can't."}), own_words(long))
+    assert AimingCheck(few, aims).brief is None
 
 
 def test_a_check_that_passes_or_finds_no_refusal_changes_no_aim() -> None:

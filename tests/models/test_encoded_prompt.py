@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -74,6 +76,41 @@ def test_the_processor_runs_once_for_each_prompt(model: HuggingFaceModel, pixels
     assert len(calls) == 2
     model.encode(pixels[:, :40], prompts[:1], replies[:1])
     assert len(calls) == 3
+
+
+def test_other_replies_to_a_prompt_do_not_run_the_processor_again(
+    model: HuggingFaceModel, pixels: Tensor, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt.ask(f"Is it {word} or not?") for word in ("dark", "late", "cold")]
+    fresh = {}
+    for reply in ("Yes.", "No."):
+        for prompt in prompts:
+            fresh[prompt.text, reply] = model.encode(pixels, [prompt], [reply])[0]
+    assert len(calls) == 3
+    # Rows from a kept prompt are those of a prompt that has just been read.
+    monkeypatch.setattr(encoded_prompt, "PROMPTS_KEPT", 1)
+    model._encoder._cache.clear()
+    model._encoder._prompts.clear()
+    for (text, reply), row in fresh.items():
+        again = model.encode(pixels, [Prompt.ask(text)], [reply])[0]
+        assert torch.equal(again.tokens, row.tokens)
+        assert again.token_inputs.keys() == row.token_inputs.keys()
+    calls.clear()
+    model._encoder._cache.clear()
+    model.encode(pixels, [Prompt.ask("Is it late or not?")], ["No."])
+    assert len(calls) == 1, "only as many prompts are kept as there is room for"
+
+
+def test_a_kept_prompt_keeps_its_other_pictures_and_not_the_first(model: HuggingFaceModel) -> None:
+    first, other = Image.new("RGB", (30, 30), "red"), Image.new("RGB", (30, 30), "blue")
+    model._encoder.encode_with_pictures(Prompt.ask("Why?", first, other), "No.", end=True)
+    (kept,) = list(model._encoder._prompts.values())[-1:]
+    assert kept.other_pictures == (other,)
+    assert not any(isinstance(value, Image.Image) for value in kept.outputs.values())
+    first_again = weakref.ref(first)
+    del first
+    gc.collect()
+    assert first_again() is None
 
 
 def test_further_pictures_belong_to_the_row(model: HuggingFaceModel, pixels: Tensor) -> None:

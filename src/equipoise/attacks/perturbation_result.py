@@ -51,7 +51,8 @@ class TraceStep:
     loss: float
     """The loss over the items that the step evaluated, in nats per token."""
     rate: float | None = None
-    """The success rate, where this step was checked by decoding replies."""
+    """The success rate, where this step was checked by decoding replies; of a few questions where the check was brief
+    or where they put the target out of reach."""
 
 
 @dataclass(frozen=True)
