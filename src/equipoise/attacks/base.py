@@ -28,7 +28,7 @@ from equipoise.errors import UsageError
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
 FIRST_STEPS: Final = 20
-"""Steps of a start that evaluate `Attack.questions_first` items."""
+"""Steps of an attack that evaluate `Attack.questions_first` items each, the first."""
 SETTLED_LOSS: Final = 0.1
 """The loss in nats per token up to which a picture that passed is taken to pass on other questions, too."""
 LONGEST_SETTLE: Final = 4
