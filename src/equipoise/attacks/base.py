@@ -62,9 +62,9 @@ class Attack(ABC):
     converged_steps: int = 30
     """... for this many steps in a row."""
     settle: int | None = None
-    """Steps after the first success, and up to `LONGEST_SETTLE` times as many while the loss is above `SETTLED_LOSS`.
-    Their picture is the result if as many questions are refused: what has just passed may fail on questions that nobody
-    has checked."""
+    """Steps after the first success, and up to `LONGEST_SETTLE` times as many while the loss is above `SETTLED_LOSS`,
+    or, where it is random for the same questions, that of any of so many steps. Their picture is the result if as many
+    questions are refused: what has just passed may fail on questions that nobody has checked."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
     grid: tuple[int, int] | None = None
@@ -231,7 +231,7 @@ class Attack(ABC):
                 left -= 1
             elif state.check_due() and state.check(candidate, brief=bool(self.settle)):
                 left = self.settle or 0
-            if left is not None and self._settled(left, evaluation.loss):
+            if left is not None and self._settled(left, state.trace, is_random=objective.is_random):
                 if not state.just_checked:
                     state.check(candidate)
                 if state.passed:
@@ -252,11 +252,13 @@ class Attack(ABC):
         passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)
         return "success" if passed else "steps", candidate
 
-    def _settled(self, left: int, loss: float) -> bool:
+    def _settled(self, left: int, trace: list[TraceStep], *, is_random: bool) -> bool:
         # Among pictures that pass, those with a loss above this are the ones that fail on questions nobody has checked.
         # The loss may never get there, so that the wait for it has an end.
         settle = self.settle or 0
-        return left <= 0 and (loss < SETTLED_LOSS or left <= -settle * (LONGEST_SETTLE - 1))
+        # One low loss of random transforms may be a lucky draw.
+        losses = [step.loss for step in trace[-settle if is_random and settle else -1 :]]
+        return left <= 0 and (max(losses) < SETTLED_LOSS or left <= -settle * (LONGEST_SETTLE - 1))
 
     def _grid_over(self, pixels: Tensor) -> CoarseGrid:
         assert self.grid is not None
