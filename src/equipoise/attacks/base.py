@@ -51,8 +51,8 @@ class Attack(ABC):
     questions_per_step: int | None = None
     """How many items of the objective a step evaluates, drawn anew each step; None evaluates all."""
     questions_first: int | None = None
-    """How many items each of the first `FIRST_STEPS` steps evaluates: far from the goal a few questions point the same
-    way as many. None: as many as later."""
+    """How many items each of the first `FIRST_STEPS` steps evaluates, where nothing else is random: far from the goal a
+    few questions point the same way as many. None: as many as later."""
     restarts: int = 1
     """How many starts; those after the first begin at a random point of the ball."""
     random_start: bool = False
@@ -223,7 +223,9 @@ class Attack(ABC):
         for _ in range(steps):
             if state.out_of_time():
                 return "success" if state.passed else "time", candidate
-            evaluation = self._evaluate(objective, candidate, random, self._item_count(state))
+            evaluation = self._evaluate(
+                objective, candidate, random, self._item_count(state, is_random=objective.is_random)
+            )
             state.record(candidate, evaluation)
             if state.diverged:
                 return "success" if state.passed else "diverged", candidate
@@ -264,10 +266,11 @@ class Attack(ABC):
         assert self.grid is not None
         return CoarseGrid(self.grid, (pixels.shape[1], pixels.shape[2]))
 
-    def _item_count(self, state: AttackState) -> int | None:
+    def _item_count(self, state: AttackState, *, is_random: bool) -> int | None:
         """How many items the next step evaluates; None for all."""
         few, later = self.questions_first, self.questions_per_step
-        if few is None or later is None or state.steps >= FIRST_STEPS:
+        # Random transforms make a gradient noisy enough.
+        if few is None or later is None or is_random or state.steps >= FIRST_STEPS:
             return later
         return min(few, later)
 

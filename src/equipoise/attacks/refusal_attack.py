@@ -75,7 +75,7 @@ class RefusalAttack:
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     questions_first: int | None = 5
-    """Questions that the first steps evaluate; None means as many as later."""
+    """Questions that the first steps evaluate, without transforms; None means as many as later."""
     settle: int | None = 3
     """Steps after the first picture that passes: theirs is the result if it passes with as many refusals."""
     reply: str | None = None
