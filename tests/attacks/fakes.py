@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.objectives import Objective, TargetReplyLoss
+from equipoise.attacks.objectives import LossAndGrad, Objective, TargetReplyLoss
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt, Verdict
@@ -103,6 +105,31 @@ class Scripted(PlainTorchModel):
         answers = self.replies[self.received : self.received + len(prompts)]
         self.received += len(prompts)
         return [Exchange(prompt, reply, "stop", "scripted") for prompt, reply in zip(prompts, answers, strict=True)]
+
+
+@dataclass(frozen=True)
+class Bowl(Objective):
+    """Squared distance to a brighter picture; what it is shown is written down."""
+
+    shown: list[Tensor] = field(default_factory=list)
+    losses: tuple[float, ...] = ()
+    scale: float = 1.0
+    wait: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return 4
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
+        time.sleep(self.wait)
+        self.shown.append(pixels)
+        away = pixels - 1
+        number = len(self.shown) - 1
+        loss = self.losses[number] if number < len(self.losses) else float(away.square().mean())
+        return LossAndGrad(loss, away * self.scale)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "bowl"}
 
 
 CLEAN = to_pixels(photo())
