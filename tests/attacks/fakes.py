@@ -115,10 +115,15 @@ class Bowl(Objective):
     losses: tuple[float, ...] = ()
     scale: float = 1.0
     wait: float = 0.0
+    drawn: bool = False
 
     @property
     def size(self) -> int:
         return 4
+
+    @property
+    def is_random(self) -> bool:
+        return self.drawn
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         time.sleep(self.wait)

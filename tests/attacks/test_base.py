@@ -258,14 +258,6 @@ class Counted(Bowl):
         return super().__call__(pixels, items, random)
 
 
-class DrawnCounted(Counted):
-    """The same, with losses that are said to be random."""
-
-    @property
-    def is_random(self) -> bool:
-        return True
-
-
 def test_the_first_steps_evaluate_few_questions() -> None:
     attack = replace(BIM, steps=FIRST_STEPS + 2, questions_per_step=3, questions_first=1)
     rising = Counted()
@@ -276,7 +268,7 @@ def test_the_first_steps_evaluate_few_questions() -> None:
     replace(attack, questions_first=9)(many, CLEAN)
     assert many.counts[: FIRST_STEPS + 2] == [3] * (FIRST_STEPS + 2)
     # Random draws make a gradient noisy enough.
-    drawn = DrawnCounted()
+    drawn = Counted(drawn=True)
     attack(drawn, CLEAN)
     assert set(drawn.counts[: FIRST_STEPS + 2]) == {3}
     # Where all questions are evaluated, they are from the first step on.

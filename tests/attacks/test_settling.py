@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,19 +47,10 @@ def test_a_picture_that_passed_settles_until_its_loss_is_low_or_long_enough(fall
     assert (result.stopped, result.steps, result.rate) == ("success", steps, 1.0)
 
 
-@dataclass(frozen=True)
-class Drawn(Bowl):
-    """A bowl whose losses are said to be random."""
-
-    @property
-    def is_random(self) -> bool:
-        return True
-
-
 def test_one_low_loss_of_random_draws_is_not_settled() -> None:
     losses = tuple(1.0 if step in (1, 2, 3, 4, 6, 8) else SETTLED_LOSS / 2 for step in range(1, 31))
     attack, stop = replace(BIM, steps=30, settle=3), StopCriteria(2, early=False)
-    for bowl, steps in ((Bowl(losses=losses), 5), (Drawn(losses=losses), 11)):
+    for bowl, steps in ((Bowl(losses=losses), 5), (Bowl(losses=losses, drawn=True), 11)):
         result = attack(bowl, CLEAN, success=lambda pixels: 1.0, stop=stop)
         assert (result.stopped, result.steps) == ("success", steps)
 
